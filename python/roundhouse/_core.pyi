@@ -1,0 +1,167 @@
+"""The C core: what Python sees of libroundhouse (client) and of the engine loop."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from typing_extensions import Buffer
+
+MUX: Final = 0
+TASK: Final = 1
+CONTROL: Final = 2
+BROADCAST: Final = 3
+QUERY: Final = 4
+
+class ProtocolError(Exception): ...
+class AuthError(Exception): ...
+
+class Request:
+    """One request and whatever has come back for it.  Made by Client.submit.
+
+    Attributes may be read from any thread at any time; what has not arrived is
+    None (or empty).  Buffers are read-only views of the received frames and
+    keep them alive.
+    """
+
+    @property
+    def msg_id(self) -> str: ...
+    @property
+    def done(self) -> bool:
+        """The reply (or the error made for it) is here."""
+    @property
+    def output_done(self) -> bool:
+        """All output is here too (idle seen, or none can come)."""
+    @property
+    def status(self) -> str | None:
+        """'ok', 'error' or 'aborted'."""
+    @property
+    def engine_uuid(self) -> str | None: ...
+    @property
+    def header(self) -> bytes:
+        """Request header, JSON."""
+    @property
+    def reply_header(self) -> bytes | None: ...
+    @property
+    def metadata(self) -> bytes | None:
+        """Reply metadata, JSON."""
+    @property
+    def content(self) -> bytes | None:
+        """Reply content, JSON."""
+    @property
+    def buffers(self) -> tuple[memoryview, ...]: ...
+    @property
+    def submitted(self) -> float:
+        """Seconds since the epoch, UTC."""
+    @property
+    def received(self) -> float | None: ...
+    @property
+    def stdout(self) -> str: ...
+    @property
+    def stderr(self) -> str: ...
+    @property
+    def outputs(self) -> list[tuple[str, bytes, bytes, bytes, tuple[memoryview, ...]]]:
+        """Other iopub messages in order: (msg_type, header, metadata, content, buffers).
+
+        Streams are included as well, so that their order with displays is kept.
+        """
+    @property
+    def sent(self) -> bool:
+        """ZeroMQ is done with the buffers (always True unless track was set)."""
+    def wait_sent(self, timeout: float | None = None, /) -> bool: ...
+    def set_callback(self, f: Callable[[Request], Any], /) -> None:
+        """Call f(self) once, from the thread in Client.run, when done.
+
+        If it is done already, the call is made by Client.run just the same.
+        """
+    def set_output_callback(self, f: Callable[[Request], Any] | None, /) -> None:
+        """Call f(self) from Client.run whenever iopub output for it arrived."""
+
+class Client:
+    """Connections of one client; its methods may be called from any thread.
+
+    connection: JSON text of the client connection file, addresses resolved
+    except for '*' and the location rule, which the core applies itself.
+    url_overrides: full URLs by channel name (tunnels).
+    Raises TimeoutError when the hub does not answer, AuthError, ProtocolError.
+    """
+
+    def __init__(
+        self,
+        connection: str,
+        *,
+        session: str | None = None,
+        username: str | None = None,
+        timeout: float = 10.0,
+        url_overrides: dict[str, str] | None = None,
+        curve_publickey: bytes | None = None,
+        curve_secretkey: bytes | None = None,
+    ) -> None: ...
+    @property
+    def session(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def engines_version(self) -> int:
+        """Changes with every engine that comes or goes."""
+    def engines(self) -> dict[int, str]:
+        """Registered engines: id to uuid.  No request is made."""
+    def next_msg_id(self) -> str: ...
+    def submit(
+        self,
+        channel: int,
+        ident: str | None,
+        msg_type: str,
+        content: bytes,
+        metadata: bytes,
+        buffers: Sequence[Buffer] = (),
+        /,
+        *,
+        track: bool = False,
+        msg_id: str | None = None,
+        expect: Sequence[tuple[str, str]] | None = None,
+        coalescing: bool = False,
+    ) -> Request:
+        """Send one request; never waits for the network.
+
+        ident is the engine's uuid on MUX and CONTROL, else None.  content and
+        metadata are JSON.  Buffers of 64 KiB and more are sent without a copy:
+        they are held until ZeroMQ is done with them.
+
+        BROADCAST: expect lists (msg_id, engine uuid) of the replies to come,
+        normally '<msg_id>_<uuid>' each, or with coalescing the one combined
+        reply.  The Request returned then is done when all are; its parts are
+        in broadcast_parts().
+        """
+    def broadcast_parts(self, request: Request, /) -> list[Request]: ...
+    def wait(
+        self,
+        requests: Sequence[Request],
+        timeout: float | None = None,
+        /,
+        *,
+        count: int = -1,
+        output: bool = False,
+    ) -> bool:
+        """Wait until `count` of the requests (-1: all) are done; False on timeout.
+
+        The calling thread drives the sockets.  With output=True a request
+        counts only when its output is complete.  Signals are served
+        (KeyboardInterrupt).
+        """
+    def wait_engines(self, version: int, timeout: float | None = None, /) -> bool:
+        """Wait until engines_version differs from version; False on timeout."""
+    def flush(self) -> None:
+        """Take in everything that has arrived, without waiting."""
+    def run(self, on_event: Callable[[str, Any], Any], /) -> None:
+        """Body of the background thread; returns when the client is closed.
+
+        Receives while nobody waits, runs callbacks, and reports
+        on_event('engines', (joined, left)) with lists of (id, uuid),
+        on_event('shutdown', None) when the hub says goodbye,
+        on_event('iopub', (topic, msg_type, header, parent, metadata, content, buffers))
+        for messages of this session that belong to no known request (comms).
+        """
+    def close(self, linger: float = 1.0) -> None:
+        """Close all sockets.  Pending requests fail with an error reply of ename 'ClientClosed'."""
+
+def run_engine(config: str, hooks: Any, /) -> int:
+    """Run an engine until it is told to stop; see roundhouse.engine."""

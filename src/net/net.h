@@ -1,0 +1,72 @@
+/* net.h - sockets; the only folder that includes <zmq.h>
+ *
+ * Received frames stay in ZeroMQ's buffers and are shared by reference; a
+ * relay sends the same frames on without copying payloads.  A socket belongs
+ * to one thread, unless a lock of the caller's says otherwise.
+ */
+#ifndef NET_NET_H
+#define NET_NET_H
+
+#include <stdbool.h>
+
+#include "wire/msg.h"
+
+enum net_type { NET_ROUTER, NET_DEALER, NET_PUB, NET_XPUB, NET_SUB };
+enum { NET_IN = 1, NET_OUT = 2 };
+
+struct net_curve {
+    bool server;
+    char public_key[41], secret_key[41], server_key[41]; // Z85
+};
+
+struct net_options {
+    struct span identity;          // n == 0: anonymous
+    const struct net_curve *curve; // NULL: plain
+    int linger_ms;                 // -1: for ever
+    int64_t max_msg_size;          // bytes per frame; 0: no limit
+};
+
+struct net_ctx;
+struct net_sock;
+
+int net_ctx_new(struct net_ctx **out, rh_error *err);
+void net_ctx_free(struct net_ctx **self_p); // every socket must be closed
+
+int net_open(struct net_sock **out, struct net_ctx *ctx, enum net_type type,
+             const struct net_options *options, rh_error *err);
+void net_close(struct net_sock **self_p);
+/* 'url' may end in ":0" or ":*": *port gets what the system chose. */
+int net_bind(struct net_sock *self, const char *url, int *port, rh_error *err);
+int net_connect(struct net_sock *self, const char *url, rh_error *err);
+int net_subscribe(struct net_sock *self, struct span prefix, rh_error *err);
+int net_set_verbose(struct net_sock *self); // XPUB: report every subscription
+
+/* Next whole message, not parsed; RH_EAGAIN if none waits.  A message with
+ * more than 'max_frames' frames is read, dropped and reported as RH_ELIMIT.
+ */
+int net_recv(struct net_sock *self, struct msg **out, rh_error *err);
+
+/* Send 'n_prefix' frames (copied), then m's frames from 'first' on (shared).
+ * Never blocks: RH_EAGAIN if the peer's queue is full.  'm' may be NULL.
+ */
+int net_send(struct net_sock *self, const struct span *prefix, size_t n_prefix,
+             struct msg *m, uint32_t first, rh_error *err);
+
+/* What net_poll said is only a hint; NET_IN | NET_OUT that are true now. */
+int net_events(struct net_sock *self);
+int net_fd(struct net_sock *self); // edge-triggered: check net_events after
+
+struct net_pollitem {
+    struct net_sock *sock; // or NULL and
+    int fd;
+    int events, revents; // NET_IN | NET_OUT
+};
+/* Number of ready items, 0 on timeout (-1: none), RH_EINTR, RH_ENET. */
+int net_poll(struct net_pollitem *item, size_t n, int timeout_ms);
+
+int net_curve_keypair(char public_key[41], char secret_key[41], rh_error *err);
+int net_curve_public(char public_key[41], const char secret_key[41],
+                     rh_error *err);
+bool net_has_curve(void);
+
+#endif /* NET_NET_H */
