@@ -1,0 +1,112 @@
+# The front door.  Everything a person or a CI machine needs is a target here.
+#
+#   make           build all (gcc and clang) and a ready environment in .venv
+#   make demo      count the digits of pi on four engines
+#   make test      unit tests and end-to-end tests
+#   make help      the rest
+
+SHELL := /bin/sh
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PREFIX ?= /usr/local
+DESTDIR ?=
+JOBS ?= $(shell nproc)
+PEER := .cache/peer
+PEER_VERSION ?= 9.1.0
+
+C_SOURCES := $(shell find src include cmake tests/unit tests/fuzz -name '*.[ch]' -o -name '*.cmake' -o -name CMakeLists.txt) CMakeLists.txt
+PY_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
+STAMP := $(VENV)/.stamps
+
+.PHONY: all
+all: build/gcc/.built build/clang/.built $(STAMP)/installed
+
+.PHONY: help
+help:
+	@sed -n 's/^#   //p' Makefile; \
+	sed -n 's/^\([a-z-]*\):.*## */    make \1	/p' Makefile | expand -t 24
+
+# --- environment ------------------------------------------------------------
+
+$(STAMP)/system: tools/setup.sh
+	tools/setup.sh system
+	@mkdir -p $(STAMP) && touch $@
+
+$(STAMP)/venv: tools/requirements.txt $(STAMP)/system
+	tools/setup.sh venv $(VENV)
+	@touch $@
+
+$(STAMP)/installed: $(STAMP)/venv $(C_SOURCES) $(PY_SOURCES) pyproject.toml
+	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall .
+	@touch $@
+
+.PHONY: env
+env: $(STAMP)/installed ## only the environment in .venv
+
+# --- C builds ---------------------------------------------------------------
+
+configure = cmake -S . -B $(@D) -G Ninja -DPython_EXECUTABLE=$(abspath $(PY)) $(1) >/dev/null
+
+build/gcc/build.ninja: CMakeLists.txt $(STAMP)/venv
+	$(call configure,-DCMAKE_C_COMPILER=gcc)
+build/clang/build.ninja: CMakeLists.txt $(STAMP)/venv
+	$(call configure,-DCMAKE_C_COMPILER=clang)
+build/asan/build.ninja: CMakeLists.txt $(STAMP)/venv
+	$(call configure,-DCMAKE_C_COMPILER=gcc -DCMAKE_BUILD_TYPE=Debug -DRH_SANITIZE=address$(comma)undefined -DRH_PYTHON=OFF)
+build/fuzz/build.ninja: CMakeLists.txt $(STAMP)/venv
+	$(call configure,-DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DRH_FUZZ=ON -DRH_PYTHON=OFF)
+comma := ,
+
+build/%/.built: build/%/build.ninja $(C_SOURCES)
+	cmake --build $(@D) -j $(JOBS)
+	@touch $@
+
+# --- checks -----------------------------------------------------------------
+
+.PHONY: test unit system
+test: unit system ## everything below, also against the real ipyparallel
+
+unit: build/gcc/.built ## C unit tests and corpus replay
+	ctest --test-dir build/gcc --output-on-failure -j $(JOBS)
+
+system: $(STAMP)/installed $(PEER)/.installed ## pytest: API and end to end through the real commands
+	ROUNDHOUSE_PEER_PYTHON=$(abspath $(PEER))/bin/python PATH="$(abspath $(VENV))/bin:$$PATH" \
+	    $(PY) -m pytest $(PYTEST_ARGS)
+
+$(PEER)/.installed:
+	python3 -m venv $(PEER)
+	$(PEER)/bin/python -m pip install -q --disable-pip-version-check --retries 10 --timeout 60 ipyparallel==$(PEER_VERSION) numpy
+	@touch $@
+
+.PHONY: asan
+asan: build/asan/.built ## all tests with address and undefined-behaviour sanitizers
+	ctest --test-dir build/asan --output-on-failure -j $(JOBS)
+	tools/asan-system.sh $(PYTEST_ARGS)
+
+.PHONY: fuzz
+FUZZ_SECONDS ?= 30
+fuzz: build/fuzz/.built ## explore each fuzz target for FUZZ_SECONDS
+	tools/fuzz.sh build/fuzz $(FUZZ_SECONDS)
+
+.PHONY: lint
+lint: build/gcc/build.ninja $(STAMP)/installed ## formatting, static analysis, house rules
+	tools/lint.sh build/gcc $(VENV)
+
+# --- use --------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(STAMP)/installed ## examples/pi: digits of pi on four engines
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) examples/pi/parallelpi.py $(DEMO_ARGS)
+
+.PHONY: bench
+bench: $(STAMP)/installed $(PEER)/.installed build/gcc/.built ## measure against ipyparallel and multiprocessing
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) bench/run.py --peer $(abspath $(PEER))/bin/python $(BENCH_ARGS)
+
+.PHONY: install
+install: build/gcc/.built ## programs, library, headers, man pages to PREFIX
+	DESTDIR="$(DESTDIR)" cmake --install build/gcc --prefix $(PREFIX)
+
+.PHONY: clean
+clean: ## remove what was built (not the environments)
+	rm -rf build
+	rm -f $(STAMP)/installed
