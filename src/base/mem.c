@@ -1,0 +1,90 @@
+/* mem.c - allocation with a fault switch
+ *
+ * The switch is per thread, so a test of one thread cannot starve another.
+ * It costs one thread-local load and a compare that is never taken.
+ */
+#include "base/mem.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+// initial-exec: a plain load even inside a shared object.
+static _Thread_local long fail_after
+    __attribute__((tls_model("initial-exec"))) = -1;
+
+static bool
+must_fail(void)
+{
+    if (fail_after < 0)
+        return false;
+    if (fail_after == 0)
+        return true;
+    fail_after--;
+    return false;
+}
+
+void
+mem_fail_after(long n)
+{
+    fail_after = n < 0 ? -1 : n;
+}
+
+void *
+mem_alloc(size_t size)
+{
+    return must_fail() ? NULL : malloc(size ? size : 1);
+}
+
+void *
+mem_zalloc(size_t n, size_t size)
+{
+    if (must_fail())
+        return NULL;
+    return n && size ? calloc(n, size) : calloc(1, 1);
+}
+
+void *
+mem_resize(void *p, size_t n, size_t size)
+{
+    if (must_fail())
+        return NULL;
+    // realloc to nothing would free p, and p must stay valid on NULL.
+    return n && size ? reallocarray(p, n, size) : realloc(p, 1);
+}
+
+void *
+mem_dup(const void *p, size_t n)
+{
+    void *copy = mem_alloc(n);
+
+    if (copy && n)
+        memcpy(copy, p, n);
+    return copy;
+}
+
+char *
+mem_strdup(const char *s)
+{
+    return s ? mem_strndup(s, strlen(s)) : NULL;
+}
+
+char *
+mem_strndup(const char *s, size_t n)
+{
+    char *copy = n < SIZE_MAX ? mem_alloc(n + 1) : NULL;
+
+    if (!copy)
+        return NULL;
+    if (n)
+        memcpy(copy, s, n);
+    copy[n] = '\0';
+    return copy;
+}
+
+void
+mem_free(void *p)
+{
+    free(p);
+}
