@@ -137,7 +137,7 @@ void query_free(struct query **self_p);
 
 struct store;
 
-/* Called once per record, oldest submission first.  The record and what it
+/* Called once per record, in the order they were made.  The record and what it
  * points to is borrowed for the call (messages may be referenced).  Negative:
  * stop, and that is the result.
  */
@@ -151,7 +151,7 @@ struct store_ops {
      */
     int (*put)(struct store *self, struct span msg_id,
                const struct record *change, rh_error *err);
-    /* One record.  RH_ENOENT with a KeyError that tells a record evicted from
+    /* One record; NoData is RH_ESTATE.  RH_ENOENT with a KeyError that tells a record evicted from
      * one never seen.  'fields': what the caller will look at.
      */
     int (*get)(struct store *self, struct span msg_id, uint32_t fields,
