@@ -22,7 +22,10 @@ struct heap {
 
 void heap_init(struct heap *self);
 void heap_fini(struct heap *self); // the nodes are the caller's
-int heap_push(struct heap *self, struct heap_node *node, int64_t at); // RH_ENOMEM
+/* RH_ENOMEM.  A node that is inside already only gets its new deadline, which
+ * cannot fail.  A new node must be zeroed.
+ */
+int heap_push(struct heap *self, struct heap_node *node, int64_t at);
 void heap_remove(struct heap *self, struct heap_node *node); // no-op if absent
 struct heap_node *heap_top(const struct heap *self); // NULL: empty
 

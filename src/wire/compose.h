@@ -20,6 +20,8 @@ struct sender {
     int pid;
     struct session *signer; // borrowed
     struct buf scratch;
+    char fixed[256]; // the constant middle of every header
+    size_t n_fixed;
 };
 
 /* 'session' NULL: a new random one.  RH_EINVAL if a name is too long or holds

@@ -41,10 +41,15 @@ struct connfile {
     int n_broadcast;
 };
 
-/* From JSON text.  RH_EPROTO naming the key that is missing or wrong. */
+/* From JSON text.  RH_EPROTO (RH_ELIMIT: too long) naming the key that is
+ * missing or wrong; *out is unchanged then.  It is a client's file unless it
+ * has "hb_ping".  Absent keys of older files get their defaults; 'interface',
+ * 'key' and the ports must be there.
+ */
 int connfile_parse(struct connfile *out, struct span json, rh_error *err);
 /* As JSON text (malloc'd with mem_alloc, terminated).  NULL: out of memory. */
 char *connfile_format(const struct connfile *self);
+/* RH_ENOENT if there is no such file (yet), RH_EIO if it cannot be read. */
 int connfile_read(struct connfile *out, const char *path, rh_error *err);
 int connfile_write(const struct connfile *self, const char *path,
                    rh_error *err); // RH_EIO names path and reason

@@ -39,8 +39,10 @@ int scan_string(struct span raw, struct buf *scratch, struct span *out);
 /* Elements of an array: *pos starts at 0; 1 and *out raw, 0 at the end. */
 int scan_next(struct span raw_array, size_t *pos, struct span *out);
 
-/* The header keys every receiver needs; borrowed from 'json', and refused
- * (RH_EPROTO) when missing or, for ids, containing escapes.
+/* The header keys every receiver needs; borrowed from 'json'.  RH_EPROTO when
+ * msg_id or msg_type is missing or empty, or when any of the five is not a
+ * string or contains escapes.  The other three may be absent (empty spans):
+ * old peers leave them out.
  */
 struct header_view {
     struct span msg_id, msg_type, session, date, version;
