@@ -24,7 +24,10 @@ struct net_options {
     const struct net_curve *curve; // NULL: plain
     int linger_ms;                 // -1: for ever
     int64_t max_msg_size;          // bytes per frame; 0: no limit
+    uint32_t max_frames;           // per message; 0: NET_FRAMES_MAX
 };
+
+#define NET_FRAMES_MAX 262144
 
 struct net_ctx;
 struct net_sock;
@@ -41,13 +44,15 @@ int net_connect(struct net_sock *self, const char *url, rh_error *err);
 int net_subscribe(struct net_sock *self, struct span prefix, rh_error *err);
 int net_set_verbose(struct net_sock *self); // XPUB: report every subscription
 
-/* Next whole message, not parsed; RH_EAGAIN if none waits.  A message with
- * more than 'max_frames' frames is read, dropped and reported as RH_ELIMIT.
+/* Next whole message, not parsed; RH_EAGAIN (without a text) if none waits.
+ * One with more than 'max_frames' frames is read, dropped and reported as
+ * RH_ELIMIT; RH_ENOMEM may drop one as well.
  */
 int net_recv(struct net_sock *self, struct msg **out, rh_error *err);
 
 /* Send 'n_prefix' frames (copied), then m's frames from 'first' on (shared).
- * Never blocks: RH_EAGAIN if the peer's queue is full.  'm' may be NULL.
+ * Never blocks: RH_EAGAIN (without a text) if there is no peer to queue it
+ * for.  'm' may be NULL.  All or nothing: a failure has sent no frame.
  */
 int net_send(struct net_sock *self, const struct span *prefix, size_t n_prefix,
              struct msg *m, uint32_t first, rh_error *err);

@@ -1,0 +1,1 @@
+rh_unit_test(net socket base wire)
