@@ -117,6 +117,8 @@ set_options(struct net_sock *self, const struct net_options *options,
     if (id.n && zmq_setsockopt(self->zmq, ZMQ_ROUTING_ID, id.p, id.n) < 0)
         return rh_fail(err, RH_EINVAL,
                        "identity of %zu bytes: ZeroMQ takes 1 to 255", id.n);
+    if (options->mandatory && set_int(self, ZMQ_ROUTER_MANDATORY, 1) < 0)
+        return net_fail(err, "making a socket", "mandatory");
     if (options->curve)
         return set_curve(self, options->curve, err);
     return 0;
@@ -407,8 +409,8 @@ net_send(struct net_sock *self, const struct span *prefix, size_t n_prefix,
 
             // Only the first frame can be refused while the context lives.
             close_all(&self->out, n);
-            if (e == EAGAIN)
-                return RH_EAGAIN;
+            if (e == EAGAIN || e == EHOSTUNREACH)
+                return e == EAGAIN ? RH_EAGAIN : RH_ENOENT;
             errno = e;
             return net_fail(err, "sending", "a message");
         }

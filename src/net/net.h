@@ -25,6 +25,7 @@ struct net_options {
     int linger_ms;                 // -1: for ever
     int64_t max_msg_size;          // bytes per frame; 0: no limit
     uint32_t max_frames;           // per message; 0: NET_FRAMES_MAX
+    bool mandatory; // ROUTER: say RH_ENOENT for an unconnected peer
 };
 
 #define NET_FRAMES_MAX 262144
@@ -52,7 +53,9 @@ int net_recv(struct net_sock *self, struct msg **out, rh_error *err);
 
 /* Send 'n_prefix' frames (copied), then m's frames from 'first' on (shared).
  * Never blocks: RH_EAGAIN (without a text) if there is no peer to queue it
- * for.  'm' may be NULL.  All or nothing: a failure has sent no frame.
+ * for.  'm' may be NULL.  All or nothing: a failure has sent no frame.  A
+ * ROUTER drops what is for a peer that is not connected; a mandatory one sends
+ * nothing and says RH_ENOENT (without a text).
  */
 int net_send(struct net_sock *self, const struct span *prefix, size_t n_prefix,
              struct msg *m, uint32_t first, rh_error *err);
