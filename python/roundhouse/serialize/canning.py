@@ -15,6 +15,7 @@ not send them.
 
 from __future__ import annotations
 
+import builtins
 import copy
 import functools
 import sys
@@ -216,6 +217,9 @@ class CannedFunction(CannedObject):
             g = import_home(module).__dict__
         elif g is None:
             g = {}
+        if "__builtins__" not in g:
+            # C code called from f may look it up, as eval() provides for
+            g["__builtins__"] = builtins
         defaults, closure = self.defaults, self.closure
         f = FunctionType(
             self.code,

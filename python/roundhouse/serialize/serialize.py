@@ -177,7 +177,7 @@ def _serialize_items(obj: Any, buffer_threshold: int) -> list[Any]:
     canned = False
     for item in obj:
         c = can(item)
-        if isinstance(c, CannedObject):
+        if c is not item:
             canned = True
             bufs.extend(_extract_buffers(c, buffer_threshold))
         items.append(c)
@@ -186,10 +186,8 @@ def _serialize_items(obj: Any, buffer_threshold: int) -> list[Any]:
     cobj = type(obj)(items)
     if type(obj) is set:
         # Buffers are consumed in iteration order, which only this set has.
-        bufs = []
-        cobj = set(items := [can(item) for item in obj])
-        for c in cobj:
-            bufs.extend(_extract_buffers(c, buffer_threshold))
+        cobj = {can(item) for item in obj}
+        bufs = [b for c in cobj for b in _extract_buffers(c, buffer_threshold)]
     return [all_names().dumps(cobj), *bufs]
 
 
@@ -391,7 +389,11 @@ def deserialize_object(
 
 def _take(bufs: list[Any], g: Optional[dict[str, Any]]) -> Any:
     """Deserialize one object from the front of bufs, consuming its buffers."""
-    canned = loads(bufs.pop(0))
+    return _finish(loads(bufs.pop(0)), bufs, g)
+
+
+def _finish(canned: Any, bufs: list[Any], g: Optional[dict[str, Any]]) -> Any:
+    """Give a loaded object its buffers and uncan it."""
     t = type(canned)
     plain = can_map.plain
     if t in plain:
@@ -410,6 +412,44 @@ def _take(bufs: list[Any], g: Optional[dict[str, Any]]) -> Any:
         return {k: uncan(v, g) for k, v in canned.items()}
     _restore_buffers(canned, bufs)
     return uncan(canned, g)
+
+
+# Functions that were received: pickle -> canned function.  Only those with
+# nothing mutable bound to them, so that each call still gets its own function
+# with fresh defaults.
+_received: dict[Any, CannedFunction] = {}
+_RECEIVED_MAX = 256
+_RECEIVED_BYTES = 16384
+
+
+def _take_function(bufs: list[Any], g: Optional[dict[str, Any]]) -> Any:
+    """`_take` for a function, most of which were seen before."""
+    data = bufs[0]
+    try:
+        canned = _received.get(data)
+    except (TypeError, ValueError):  # a writable buffer has no hash
+        return _take(bufs, g)
+    if canned is not None:
+        del bufs[0]
+        return canned.get_object(g)
+    if len(data) > _RECEIVED_BYTES:
+        return _take(bufs, g)
+    key = bytes(data)
+    obj = loads(key)
+    if type(obj) is not CannedFunction:
+        del bufs[0]
+        return _finish(obj, bufs, g)
+    if obj.closure is None and _constant(
+        (
+            *(obj.defaults or ()),
+            *(obj.kwdefaults or {}).values(),
+        )
+    ):
+        if len(_received) >= _RECEIVED_MAX:
+            _received.clear()
+        _received[key] = obj
+    del bufs[0]
+    return uncan(obj, g)
 
 
 # Pickled argument descriptions: they repeat from call to call.
@@ -495,7 +535,7 @@ def unpack_apply_message(
     left = list(bufs)
     if len(left) < 2:
         raise AssertionError("not enough buffers!")
-    f = _take(left, g)
+    f = _take_function(left, g)
     if not left:
         raise AssertionError("not enough buffers!")
     info = loads(left.pop(0))
