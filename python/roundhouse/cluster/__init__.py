@@ -1,0 +1,6 @@
+"""Clusters: starting, stopping and finding them.  Needs traitlets, not IPython."""
+
+from .cluster import Cluster
+from .manager import ClusterManager, clean_cluster_files
+
+__all__ = ["Cluster", "ClusterManager", "clean_cluster_files"]

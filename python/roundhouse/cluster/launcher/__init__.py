@@ -1,0 +1,65 @@
+"""Launchers: how controllers and engines are started, watched and stopped.
+
+Every launcher class is an attribute of this module, loaded when it is asked
+for, so that a local cluster does not pay for batch systems.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from .base import (
+    BaseLauncher,
+    ControllerLauncher,
+    EngineLauncher,
+    LauncherError,
+    NotRunning,
+    ProcessStateError,
+    UnknownStatus,
+)
+from .registry import abbreviate_launcher_class, find_launcher_class, launcher_names
+
+# module -> the classes it offers here
+_FAMILIES = {
+    "local": (
+        "LocalControllerLauncher",
+        "LocalEngineLauncher",
+        "LocalEngineSetLauncher",
+        "LocalProcessLauncher",
+    ),
+}
+_HOME = {name: module for module, names in _FAMILIES.items() for name in names}
+
+__all__ = [
+    "BaseLauncher",
+    "ControllerLauncher",
+    "EngineLauncher",
+    "LauncherError",
+    "NotRunning",
+    "ProcessStateError",
+    "UnknownStatus",
+    "abbreviate_launcher_class",
+    "all_launchers",
+    "find_launcher_class",
+    "launcher_names",
+    *_HOME,
+]
+
+
+def all_launchers() -> list[type]:
+    """Every launcher class of this package."""
+    return [BaseLauncher, ControllerLauncher, EngineLauncher] + [
+        __getattr__(name) for name in _HOME
+    ]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{home}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
