@@ -161,7 +161,6 @@ log_write(enum log_level level, const char *fmt, ...)
     pthread_mutex_lock(&lock);
     start = n = put_prefix(line, sizeof(line), clock_wall_us());
     va_start(ap, fmt);
-    errno = saved; // for %m
     got = vsnprintf(line + n, sizeof(line) - n, fmt, ap);
     va_end(ap);
     if (got > 0)

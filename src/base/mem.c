@@ -6,6 +6,7 @@
 #include "base/mem.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,27 +32,35 @@ mem_fail_after(long n)
     fail_after = n < 0 ? -1 : n;
 }
 
+/* n * size, at least 1: what realloc gets must not mean "free".  False if no
+ * object can be that large.
+ */
+static bool
+total(size_t n, size_t size, size_t *out)
+{
+    if (__builtin_mul_overflow(n, size, out) || *out > PTRDIFF_MAX)
+        return false;
+    if (*out == 0)
+        *out = 1;
+    return true;
+}
+
 void *
 mem_alloc(size_t size)
 {
-    return must_fail() ? NULL : malloc(size ? size : 1);
+    return !total(size, 1, &size) || must_fail() ? NULL : malloc(size);
 }
 
 void *
 mem_zalloc(size_t n, size_t size)
 {
-    if (must_fail())
-        return NULL;
-    return n && size ? calloc(n, size) : calloc(1, 1);
+    return !total(n, size, &n) || must_fail() ? NULL : calloc(1, n);
 }
 
 void *
 mem_resize(void *p, size_t n, size_t size)
 {
-    if (must_fail())
-        return NULL;
-    // realloc to nothing would free p, and p must stay valid on NULL.
-    return n && size ? reallocarray(p, n, size) : realloc(p, 1);
+    return !total(n, size, &n) || must_fail() ? NULL : realloc(p, n);
 }
 
 void *

@@ -1,0 +1,5 @@
+foreach(name buf channel clock error heap isodate log map mem utf8 uuid)
+  rh_unit_test(base ${name})
+endforeach()
+target_link_libraries(base_channel_test PRIVATE Threads::Threads)
+target_link_libraries(base_log_test PRIVATE Threads::Threads)
