@@ -1,0 +1,373 @@
+/* iopub.c - publishing, and output on its way
+ *
+ * Text is bundled: it goes out when it is IOPUB_FLUSH_MS old, when the buffer
+ * is full, before anything else is published, and before a reply.  Memory is
+ * bounded twice: by the buffer, and by the bytes handed to ZeroMQ that it has
+ * not sent yet (IN_FLIGHT_MAX): then writers are told to wait.
+ *
+ * The lock is held for the length of a memcpy or of one send, never while
+ * waiting, and whoever holds it needs no other lock.
+ */
+#include "engine/iopub.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#define IN_FLIGHT_MAX ((size_t)16 << 20)
+#define TICK_ON_MS 500 // keep ticking this long after the last output
+
+/* A message that counts its bytes until ZeroMQ lets go of it.  Only frames
+ * that are sent without a copy come back late enough to count.
+ */
+struct counted {
+    struct msg base;
+    struct msg *inner;
+    struct tally *tally;
+    size_t n;
+};
+
+static void
+tally_unref(struct tally *tally)
+{
+    if (tally && atomic_fetch_sub(&tally->refs, 1) == 1)
+        mem_free(tally);
+}
+
+static void
+counted_destroy(struct msg *base)
+{
+    struct counted *self = (struct counted *)(void *)base;
+
+    atomic_fetch_sub(&self->tally->in_flight, self->n);
+    tally_unref(self->tally);
+    msg_unref(&self->inner);
+    mem_free(self);
+}
+
+/* Replace '*m' by a counted message; without memory it stays as it is. */
+static void
+count(struct iopub *self, struct msg **m, size_t n)
+{
+    struct counted *c = mem_alloc(sizeof(*c));
+
+    if (!c)
+        return;
+    *c = (struct counted){
+        .base = {.n = (*m)->n,
+                 .i_delim = (*m)->i_delim,
+                 .frame = (*m)->frame,
+                 .destroy = counted_destroy},
+        .inner = *m,
+        .tally = self->tally,
+        .n = n,
+    };
+    atomic_init(&c->base.refs, 1);
+    atomic_fetch_add(&self->tally->refs, 1);
+    atomic_fetch_add(&self->tally->in_flight, n);
+    *m = &c->base;
+}
+
+static bool
+is_behind(const struct iopub *self)
+{
+    return atomic_load(&self->tally->in_flight) > IN_FLIGHT_MAX;
+}
+
+int
+iopub_init(struct iopub *self, struct span key, const char *scheme,
+           const char *uuid, const char *username, rh_error *err)
+{
+    int rc;
+
+    *self = (struct iopub){.wake_fd = -1};
+    pthread_mutex_init(&self->lock, NULL);
+    self->tally = mem_zalloc(1, sizeof(*self->tally));
+    if (!self->tally)
+        return rh_fail(err, RH_ENOMEM, "preparing iopub");
+    atomic_init(&self->tally->in_flight, 0);
+    atomic_init(&self->tally->refs, 1);
+    self->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (self->wake_fd < 0)
+        return rh_fail(err, RH_EIO, "no event descriptor for iopub");
+    if (output_init(&self->out) < 0)
+        return rh_fail(err, RH_ENOMEM, "preparing iopub");
+    snprintf(self->metadata, sizeof(self->metadata), "{\"engine\": \"%s\"}",
+             uuid);
+    iopub_set_id(self, -1);
+    rc = session_new(&self->session, key, scheme, err);
+    if (rc == 0)
+        rc = sender_init(&self->sender, self->session, uuid, username, err);
+    return rc;
+}
+
+void
+iopub_fini(struct iopub *self)
+{
+    net_close(&self->sock);
+    msg_unref(&self->request);
+    output_fini(&self->out);
+    buf_fini(&self->content);
+    sender_fini(&self->sender);
+    session_free(&self->session);
+    if (self->wake_fd >= 0)
+        close(self->wake_fd);
+    tally_unref(self->tally);
+    pthread_mutex_destroy(&self->lock);
+    *self = (struct iopub){.wake_fd = -1};
+}
+
+void
+iopub_set_id(struct iopub *self, int64_t id)
+{
+    snprintf(self->topic, sizeof(self->topic), "engine.%" PRId64 ".", id);
+}
+
+static struct span
+parent_of(const struct msg *request)
+{
+    return request ? msg_part(request, MSG_HEADER) : SPAN_NONE;
+}
+
+/* Called with the lock held. */
+static int
+send_locked(struct iopub *self, const struct engine_publication *pub,
+            struct span parent, size_t counts, rh_error *err)
+{
+    char topic[128];
+    struct span ident;
+    struct msg *m = NULL;
+    int rc;
+
+    if (!self->sock)
+        return rh_fail(err, RH_ECLOSED, "iopub is closed");
+    snprintf(topic, sizeof(topic), "%s%s", self->topic,
+             pub->kind ? pub->kind : "");
+    ident = span_str(pub->topic ? pub->topic : topic);
+    rc = compose(&self->sender,
+                 &(struct draft){
+                     .ident = &ident,
+                     .n_ident = 1,
+                     .msg_type = pub->msg_type,
+                     .parent = parent,
+                     .metadata = pub->metadata.n ? pub->metadata
+                                                 : span_str(self->metadata),
+                     .content = pub->content,
+                     .buffer = pub->buffer,
+                     .owner = pub->owner,
+                     .n_buffers = pub->n_buffers,
+                     .wall_us = clock_wall_us(),
+                 },
+                 &m, err);
+    if (rc < 0)
+        return rc;
+    if (counts)
+        count(self, &m, counts);
+    rc = net_send(self->sock, NULL, 0, m, 0, err);
+    msg_unref(&m);
+    return rc;
+}
+
+static int
+send_run(struct iopub *self, uint32_t run)
+{
+    bool is_err = self->out.run[run].stream == ENGINE_STDERR;
+    rh_error err;
+    int rc;
+
+    buf_clear(&self->content);
+    buf_add_fmt(&self->content, "{\"name\": \"%s\", \"text\": ",
+                is_err ? "stderr" : "stdout");
+    buf_add_json_str(&self->content, output_text(&self->out, run));
+    buf_add_char(&self->content, '}');
+    if (self->content.failed)
+        return RH_ENOMEM;
+    rc = send_locked(self,
+                     &(struct engine_publication){
+                         .kind = is_err ? "stderr" : "stdout",
+                         .msg_type = "stream",
+                         .content = buf_span(&self->content),
+                     },
+                     parent_of(self->request), self->content.n, &err);
+    if (rc < 0 && rc != RH_ENOMEM)
+        log_error("output of %u bytes is lost: %s", self->out.run[run].n,
+                  err.text);
+    return rc == RH_ENOMEM ? rc : 0;
+}
+
+/* Publish what waits; stops at the first run there is no memory for. */
+static void
+flush_locked(struct iopub *self)
+{
+    uint32_t i = 0;
+
+    while (i < self->out.n_runs && send_run(self, i) == 0)
+        i++;
+    output_drop(&self->out, i);
+}
+
+void
+iopub_begin(struct iopub *self, struct msg *request)
+{
+    struct msg *old;
+
+    pthread_mutex_lock(&self->lock);
+    flush_locked(self);
+    old = self->request;
+    self->request = msg_ref(request);
+    pthread_mutex_unlock(&self->lock);
+    msg_unref(&old);
+}
+
+int
+iopub_publish(struct iopub *self, const struct engine_publication *pub,
+              struct span parent, rh_error *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&self->lock);
+    flush_locked(self);
+    rc = send_locked(self, pub, parent, 0, err);
+    pthread_mutex_unlock(&self->lock);
+    return rc;
+}
+
+int
+iopub_publish_now(struct iopub *self, const struct engine_publication *pub,
+                  rh_error *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&self->lock);
+    flush_locked(self);
+    rc = send_locked(self, pub, parent_of(self->request), 0, err);
+    pthread_mutex_unlock(&self->lock);
+    return rc;
+}
+
+static int
+publish_state(struct iopub *self, const char *state, const struct msg *request)
+{
+    char content[64];
+
+    snprintf(content, sizeof(content), "{\"execution_state\": \"%s\"}", state);
+    return send_locked(self,
+                       &(struct engine_publication){
+                           .kind = "status",
+                           .msg_type = "status",
+                           .content = span_str(content),
+                       },
+                       parent_of(request), 0, NULL);
+}
+
+int
+iopub_status(struct iopub *self, const char *state)
+{
+    int rc;
+
+    pthread_mutex_lock(&self->lock);
+    flush_locked(self);
+    rc = publish_state(self, state, self->request);
+    pthread_mutex_unlock(&self->lock);
+    return rc;
+}
+
+int
+iopub_status_for(struct iopub *self, const char *state,
+                 const struct msg *request)
+{
+    int rc;
+
+    pthread_mutex_lock(&self->lock);
+    rc = publish_state(self, state, request);
+    pthread_mutex_unlock(&self->lock);
+    return rc;
+}
+
+/* The buffer has its first bytes: see that somebody will look after them. */
+static void
+mark_dirty(struct iopub *self)
+{
+    const uint64_t one = 1;
+
+    self->dirty_at = clock_mono_ms();
+    self->busy_until = self->dirty_at + TICK_ON_MS;
+    if (self->ticking)
+        return;
+    self->ticking = true;
+    // Fails only when the counter is full: then it is readable anyway.
+    if (write(self->wake_fd, &one, sizeof(one)) < 0)
+        self->ticking = true;
+}
+
+int
+iopub_write(struct iopub *self, enum engine_stream stream, struct span text,
+            bool try_only, size_t *done)
+{
+    bool was_empty;
+    int rc = 0;
+
+    *done = 0;
+    if (!try_only)
+        pthread_mutex_lock(&self->lock);
+    else if (pthread_mutex_trylock(&self->lock) != 0)
+        return RH_EAGAIN;
+    was_empty = self->out.n == 0;
+    while (*done < text.n) {
+        size_t n = output_add(&self->out, (int)stream,
+                              span_of(text.p + *done, text.n - *done));
+
+        *done += n;
+        if (*done == text.n)
+            break;
+        // Full.
+        if (try_only || is_behind(self)) {
+            rc = RH_EAGAIN;
+            break;
+        }
+        flush_locked(self);
+        was_empty = true;
+        if (self->out.n_runs == OUTPUT_RUNS || self->out.n == OUTPUT_BYTES) {
+            rc = RH_EAGAIN; // no memory to send it: later
+            break;
+        }
+    }
+    if (was_empty && self->out.n)
+        mark_dirty(self);
+    pthread_mutex_unlock(&self->lock);
+    return rc;
+}
+
+void
+iopub_flush(struct iopub *self)
+{
+    pthread_mutex_lock(&self->lock);
+    flush_locked(self);
+    pthread_mutex_unlock(&self->lock);
+}
+
+int64_t
+iopub_tick(struct iopub *self, int64_t now)
+{
+    int64_t next = now + IOPUB_FLUSH_MS;
+
+    // Somebody writes or sends at this moment: it will be as good later.
+    if (pthread_mutex_trylock(&self->lock) != 0)
+        return now + 1;
+    if (self->out.n && now >= self->dirty_at + IOPUB_FLUSH_MS) {
+        if (!is_behind(self))
+            flush_locked(self);
+    } else if (self->out.n) {
+        next = self->dirty_at + IOPUB_FLUSH_MS;
+    }
+    self->ticking = self->out.n || now < self->busy_until;
+    if (!self->ticking)
+        next = INT64_MAX;
+    pthread_mutex_unlock(&self->lock);
+    return next;
+}

@@ -1,0 +1,395 @@
+/* shell.c - taking requests, running them, answering them
+ *
+ * The main thread's loop.  Every request whose header can be read ends in
+ * answer() exactly once, except comm messages, which have no reply.  What
+ * cannot be verified or read is dropped with a log line: there is nobody to
+ * answer to.
+ *
+ * Requests normally go straight from a socket to user code.  The backlog holds
+ * those that had to be looked at before their turn: to know what "everything
+ * that waits" is at the moment of an abort.
+ */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "engine/private.h"
+#include "engine/reply.h"
+#include "engine/signals.h"
+
+static void
+drop_message(struct msg *m, const rh_error *err)
+{
+    log_warn("dropped a message of %u frames: %s", m->n, err->text);
+}
+
+/* Verify and parse.  Takes the message: into '*out' or away. */
+static int
+admit(struct engine *self, struct msg *m, struct queued *out)
+{
+    rh_error err = {.code = 0};
+    int rc = msg_parse(m, &msg_limits_default, &err);
+
+    if (rc == 0)
+        rc = session_admit(self->verifier, m, &err);
+    if (rc == 0)
+        rc = scan_header(msg_part(m, MSG_HEADER), &out->job.header, &err);
+    if (rc < 0) {
+        drop_message(m, &err);
+        msg_unref(&m);
+        return rc;
+    }
+    out->job.msg = m;
+    return 0;
+}
+
+/* The next valid request of any socket.  RH_EAGAIN: there is none. */
+static int
+receive(struct engine *self, struct queued *out)
+{
+    size_t silent = 0;
+
+    while (silent < N_SHELL) {
+        struct net_sock *sock = self->shell[self->next_shell];
+        struct msg *m = NULL;
+        rh_error err = {.code = 0};
+        int rc = sock ? net_recv(sock, &m, &err) : RH_EAGAIN;
+
+        self->next_shell = (self->next_shell + 1) % N_SHELL;
+        if (rc == RH_EAGAIN) {
+            silent++;
+            continue;
+        }
+        silent = 0;
+        if (rc == RH_ELIMIT || rc == RH_ENOMEM) {
+            log_warn("dropped a request: %s", err.text);
+            continue;
+        }
+        if (rc < 0) {
+            log_error("receiving requests: %s", err.text);
+            return RH_EAGAIN;
+        }
+        if (admit(self, m, out) == 0) {
+            out->sock = sock;
+            return 0;
+        }
+    }
+    return RH_EAGAIN;
+}
+
+/* Everything that has arrived goes to the backlog.  Lock held. */
+static void
+drain(struct engine *self)
+{
+    for (;;) {
+        struct queued *q = mem_zalloc(1, sizeof(*q));
+
+        // Without memory it stays in the socket, and is not aborted.
+        if (!q || receive(self, q) < 0) {
+            mem_free(q);
+            return;
+        }
+        list_append(&self->backlog, &q->node);
+    }
+}
+
+void
+shell_abort_waiting(struct engine *self, const char *msg_type)
+{
+    // Taken: the main thread is looking for work, so nothing waits.
+    if (pthread_mutex_trylock(&self->shell_lock) != 0)
+        return;
+    drain(self);
+    for (struct list *n = self->backlog.next; n != &self->backlog;
+         n = n->next) {
+        struct queued *q = LIST_ENTRY(n, struct queued, node);
+
+        if (!msg_type || span_is(q->job.header.msg_type, msg_type))
+            q->abort = true;
+    }
+    pthread_mutex_unlock(&self->shell_lock);
+}
+
+/* Fill '*out' with the next request, in order of arrival. */
+static int
+next(struct engine *self, struct queued *out)
+{
+    struct queued *q;
+
+    *out = (struct queued){.abort = false};
+    if (list_empty(&self->backlog))
+        return receive(self, out);
+    q = LIST_ENTRY(self->backlog.next, struct queued, node);
+    list_remove(&q->node);
+    *out = *q;
+    mem_free(q);
+    return 0;
+}
+
+/* Replies */
+
+static int
+send_reply(struct engine *self, const struct queued *q, struct span metadata,
+           struct span content, const struct outcome *result)
+{
+    char type[128];
+    struct msg *m = NULL;
+    struct msg *request = q->job.msg;
+    rh_error err = {.code = 0};
+    int rc = reply_type(type, sizeof(type), q->job.header.msg_type);
+
+    if (rc < 0)
+        return rc;
+    rc = compose(&self->sender,
+                 &(struct draft){
+                     .ident = request->frame,
+                     .n_ident = request->i_delim,
+                     .msg_type = type,
+                     .parent = msg_part(request, MSG_HEADER),
+                     .metadata = metadata,
+                     .content = content,
+                     .buffer = result ? result->buffer : NULL,
+                     .owner = result ? result->owner : NULL,
+                     .n_buffers = result ? result->n_buffers : 0,
+                     .wall_us = clock_wall_us(),
+                 },
+                 &m, &err);
+    if (rc == 0)
+        rc = net_send(q->sock, NULL, 0, m, 0, &err);
+    msg_unref(&m);
+    if (rc < 0)
+        log_error("sending a reply: %s", err.text);
+    return rc;
+}
+
+/* The one place that answers a request. */
+static void
+answer(struct engine *self, const struct queued *q,
+       const struct reply_facts *facts, const struct outcome *result)
+{
+    static const struct outcome failed = {.status = OUTCOME_ERROR};
+    struct span request_metadata = msg_part(q->job.msg, MSG_METADATA);
+    bool is_ok = true;
+
+    buf_clear(&self->metadata);
+    buf_clear(&self->content);
+    reply_metadata(&self->metadata, facts, request_metadata, result);
+    reply_content(&self->content, facts, result);
+    is_ok = !self->metadata.failed && !self->content.failed
+            && !result->content.failed;
+    if (is_ok
+        && send_reply(self, q, buf_span(&self->metadata),
+                      buf_span(&self->content), result)
+               == 0)
+        return;
+    // Too large or no memory: say so instead.
+    buf_clear(&self->metadata);
+    buf_clear(&self->content);
+    reply_metadata(&self->metadata, facts, request_metadata, &failed);
+    reply_error(&self->content, facts, "MemoryError",
+                "the engine has no memory for the reply");
+    if (self->metadata.failed || self->content.failed
+        || send_reply(self, q, buf_span(&self->metadata),
+                      buf_span(&self->content), NULL)
+               < 0)
+        log_error("no memory to answer a request, not even with an error");
+}
+
+/* Running */
+
+static bool
+is_aborted(struct engine *self, const struct queued *q)
+{
+    bool found = q->abort;
+
+    if (!atomic_load_explicit(&self->aborts_pending, memory_order_acquire))
+        return found;
+    pthread_mutex_lock(&self->abort_lock);
+    found = aborts_take(&self->aborts, q->job.header.msg_id) || found;
+    if (!self->aborts.oldest)
+        atomic_store(&self->aborts_pending, false);
+    pthread_mutex_unlock(&self->abort_lock);
+    return found;
+}
+
+/* An apply that failed is also published, once, as upstream has it. */
+static void
+publish_error(struct engine *self, const struct outcome *result)
+{
+    struct buf content = {.p = NULL};
+    rh_error err = {.code = 0};
+
+    buf_add_char(&content, '{');
+    buf_add_span(&content, buf_span(&result->content));
+    buf_add_char(&content, '}');
+    if (content.failed
+        || iopub_publish_now(&self->iopub,
+                             &(struct engine_publication){
+                                 .kind = "error",
+                                 .msg_type = "error",
+                                 .content = buf_span(&content),
+                             },
+                             &err)
+               < 0)
+        log_warn("an error was not published: %s", err.text);
+    buf_fini(&content);
+}
+
+static void
+run_apply(struct engine *self, const struct queued *q, struct outcome *result)
+{
+    rh_error err = {.code = 0};
+    int rc;
+
+    signals_running(true);
+    rc = self->interp->apply(self->interp->ctx, &q->job, result, &err);
+    signals_running(false);
+    if (rc < 0)
+        outcome_fail(result, rh_code_exception(rc), err.text);
+    if (result->status == OUTCOME_ERROR)
+        publish_error(self, result);
+}
+
+static void
+run_other(struct engine *self, const struct queued *q, struct outcome *result)
+{
+    rh_error err = {.code = 0};
+    char type[64];
+    int rc;
+
+    if (span_is(q->job.header.msg_type, "kernel_info_request")) {
+        buf_add_str(&result->content, self->interp->kernel_info);
+        return;
+    }
+    signals_running(true);
+    rc = self->interp->request(self->interp->ctx, &q->job, result, &err);
+    signals_running(false);
+    if (rc == RH_ENOENT) {
+        result->silent = true;
+        log_warn("no such request: '%s'",
+                 log_escape(q->job.header.msg_type, type, sizeof(type)));
+    } else if (rc < 0) {
+        outcome_fail(result, rh_code_exception(rc), err.text);
+    }
+}
+
+static const char *
+method_of(struct span msg_type)
+{
+    if (span_is(msg_type, "apply_request"))
+        return "apply";
+    return span_is(msg_type, "execute_request") ? "execute" : NULL;
+}
+
+/* One request from start to end. */
+static void
+run(struct engine *self, struct queued *q)
+{
+    struct outcome result = {.status = OUTCOME_OK};
+    struct reply_facts facts = {
+        .uuid = self->uuid,
+        .id = self->id,
+        .started_us = clock_wall_us(),
+        .method = method_of(q->job.header.msg_type),
+    };
+
+    iopub_begin(&self->iopub, q->job.msg);
+    iopub_status(&self->iopub, "busy");
+    if (is_aborted(self, q)) {
+        // No idle: clients take the reply itself as the end of the output.
+        result.status = OUTCOME_ABORTED;
+        answer(self, q, &facts, &result);
+        msg_unref(&q->job.msg);
+        return;
+    }
+    if (facts.method && facts.method[0] == 'a')
+        run_apply(self, q, &result);
+    else
+        run_other(self, q, &result);
+    iopub_flush(&self->iopub);
+    if (!result.silent)
+        answer(self, q, &facts, &result);
+    iopub_status(&self->iopub, "idle");
+    if (result.abort_executes)
+        shell_abort_waiting(self, "execute_request");
+    outcome_fini(&result);
+    msg_unref(&q->job.msg);
+}
+
+/* Clear requests: the control thread took them, and will answer. */
+static void
+run_errands(struct engine *self)
+{
+    void **entry;
+    size_t n = channel_take(self->to_main, &entry);
+
+    for (size_t i = 0; i < n; i++) {
+        struct errand *e = entry[i];
+
+        signals_running(true);
+        e->rc = self->interp->clear(self->interp->ctx, &e->err);
+        signals_running(false);
+        if (channel_push(self->to_control, e) < 0) {
+            log_error("no memory to answer a clear request");
+            errand_free(e);
+        }
+    }
+}
+
+/* Sleep until there may be something to do. */
+static void
+wait(struct engine *self)
+{
+    struct net_pollitem item[N_SHELL + 2];
+    size_t n = 0;
+    uint64_t count;
+
+    for (size_t i = 0; i < N_SHELL; i++)
+        if (self->shell[i])
+            item[n++] = (struct net_pollitem){.sock = self->shell[i],
+                                              .events = NET_IN};
+    item[n++] = (struct net_pollitem){.fd = channel_fd(self->to_main),
+                                      .events = NET_IN};
+    item[n++] =
+        (struct net_pollitem){.fd = self->wake_fd, .events = NET_IN};
+    (void)net_poll(item, n, -1);
+    if (item[n - 1].revents && read(self->wake_fd, &count, sizeof(count)) < 0)
+        log_debug("woken for nothing");
+}
+
+/* Nobody's request stays without an answer. */
+static void
+refuse_waiting(struct engine *self)
+{
+    struct queued q;
+
+    pthread_mutex_lock(&self->shell_lock);
+    while (next(self, &q) == 0) {
+        q.abort = true;
+        run(self, &q);
+    }
+    pthread_mutex_unlock(&self->shell_lock);
+}
+
+void
+shell_serve(struct engine *self)
+{
+    struct queued q;
+    int rc;
+
+    while (atomic_load(&self->phase) == PHASE_SERVING) {
+        if (channel_size(self->to_main))
+            run_errands(self);
+        pthread_mutex_lock(&self->shell_lock);
+        rc = next(self, &q);
+        if (rc < 0 && self->interp->service(self->interp->ctx) == 0
+            && atomic_load(&self->phase) == PHASE_SERVING)
+            wait(self);
+        pthread_mutex_unlock(&self->shell_lock);
+        if (rc == 0)
+            run(self, &q);
+    }
+    refuse_waiting(self);
+}
