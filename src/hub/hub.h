@@ -58,17 +58,17 @@ struct hub_port {
 
 /* Zero means the default given here. */
 struct hub_config {
-    struct session *session;        // borrowed; the hub thread's own
-    struct store *store;            // borrowed
-    const char *username;           // "roundhouse"
-    const char *session_id;         // NULL: random
-    int hb_period_ms;               // told to engines; 3000
+    struct session *session;         // borrowed; the hub thread's own
+    struct store *store;             // borrowed
+    const char *username;            // "roundhouse"
+    const char *session_id;          // NULL: random
+    int hb_period_ms;                // told to engines; 3000
     int64_t registration_timeout_ms; // max(30 s, 10 periods)
-    int64_t stranded_delay_ms;      // 1000: engine gone -> EngineError records;
-                                    // a reply that comes later still counts
-    struct span connection_info;    // JSON object for registration_reply; copied
-    size_t max_engines;             // 65536 registered or pending at once
-    size_t max_finished;            // 262144 ids of finished tasks remembered
+    int64_t stranded_delay_ms;   // 1000: engine gone -> EngineError records;
+                                 // a reply that comes later still counts
+    struct span connection_info; // JSON object for registration_reply; copied
+    size_t max_engines;          // 65536 registered or pending at once
+    size_t max_finished;         // 262144 ids of finished tasks remembered
     const struct msg_limits *limits; // msg_limits_default
 };
 
@@ -142,7 +142,7 @@ int hub_export_engines(const struct hub *self, struct buf *out);
  */
 int hub_restore_engines(struct hub *self, struct span json, rh_error *err);
 
-size_t hub_n_engines(const struct hub *self);               // registered now
+size_t hub_n_engines(const struct hub *self);                // registered now
 struct span hub_engine_uuid(const struct hub *self, int id); // empty: none
 
 /* Assert every invariant; tests call it after each step. */

@@ -43,9 +43,9 @@ date_of(const json_t *value)
     int64_t us;
 
     if (!json_is_string(value)
-        || isodate_parse(span_of(json_string_value(value),
-                                 json_string_length(value)),
-                         &us)
+        || isodate_parse(
+               span_of(json_string_value(value), json_string_length(value)),
+               &us)
                < 0)
         return RECORD_NO_DATE;
     return us;
@@ -63,8 +63,8 @@ parse_dates(struct query_test *test, struct fault *fault)
     if (!test->date)
         return out_of_memory(fault);
     for (size_t i = 0; i < test->n_date; i++)
-        test->date[i]
-            = date_of(many ? json_array_get(test->arg, i) : test->arg);
+        test->date[i] =
+            date_of(many ? json_array_get(test->arg, i) : test->arg);
     if (test->op >= QUERY_LT && test->op <= QUERY_GTE
         && test->date[0] == RECORD_NO_DATE)
         return fault_set(fault, RH_EINVAL, "TypeError",
@@ -165,8 +165,7 @@ add_field(struct query *self, const char *name, json_t *value,
         return rc;
     }
     if (!is_operators(value))
-        return add_test(self, (enum record_field)field, QUERY_EQ, value,
-                        fault);
+        return add_test(self, (enum record_field)field, QUERY_EQ, value, fault);
     json_object_foreach(value, key, arg)
     {
         const int op = op_of(key);
@@ -296,8 +295,8 @@ static int
 order_strings(const json_t *a, const json_t *b)
 {
     const size_t na = json_string_length(a), nb = json_string_length(b);
-    const int c = memcmp(json_string_value(a), json_string_value(b),
-                         na < nb ? na : nb);
+    const int c =
+        memcmp(json_string_value(a), json_string_value(b), na < nb ? na : nb);
 
     // UTF-8 sorts like the code points, which is Python's order.
     return c ? (c > 0) - (c < 0) : (na > nb) - (na < nb);
@@ -495,8 +494,8 @@ test_date(const struct query_test *test, int64_t value)
         return false;
     default:
         return !null
-               && in_order(test->op, (value > test->date[0])
-                                         - (value < test->date[0]));
+               && in_order(test->op,
+                           (value > test->date[0]) - (value < test->date[0]));
     }
 }
 
@@ -512,8 +511,7 @@ tree_of(const struct record *record, enum record_field field)
     if (record_field_kind[field] == RECORD_KIND_TEXT) {
         s = record_text(record, field, &scratch);
         // Compared as bytes, so it need not be checked to be UTF-8.
-        tree = s.p ? json_stringn_nocheck((const char *)s.p, s.n)
-                   : json_null();
+        tree = s.p ? json_stringn_nocheck((const char *)s.p, s.n) : json_null();
         buf_fini(&scratch);
         return tree;
     }

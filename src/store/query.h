@@ -35,9 +35,9 @@ extern const char *const query_op_name[N_QUERY_OPS];
 struct query_test {
     enum record_field field;
     enum query_op op;
-    json_t *arg;     // borrowed from the query's tree
-    int64_t *date;   // DATE fields: the argument's times ($in: one for each
-    size_t n_date;   // element), RECORD_NO_DATE for what is no date
+    json_t *arg;   // borrowed from the query's tree
+    int64_t *date; // DATE fields: the argument's times ($in: one for each
+    size_t n_date; // element), RECORD_NO_DATE for what is no date
 };
 
 struct query {

@@ -32,8 +32,8 @@ struct fault {
  * may be NULL.  fault_key quotes the text as repr() does, because that is what
  * str(KeyError(text)) gives.
  */
-int fault_set(struct fault *fault, int code, const char *ename,
-              const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+int fault_set(struct fault *fault, int code, const char *ename, const char *fmt,
+              ...) __attribute__((format(printf, 4, 5)));
 int fault_key(struct fault *fault, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* Append what Python's repr() gives for a str (or bytes, with 'b' put before
@@ -151,8 +151,9 @@ struct store_ops {
      */
     int (*put)(struct store *self, struct span msg_id,
                const struct record *change, rh_error *err);
-    /* One record; NoData is RH_ESTATE.  RH_ENOENT with a KeyError that tells a record evicted from
-     * one never seen.  'fields': what the caller will look at.
+    /* One record; NoData is RH_ESTATE.  RH_ENOENT with a KeyError that tells a
+     * record evicted from one never seen.  'fields': what the caller will look
+     * at.
      */
     int (*get)(struct store *self, struct span msg_id, uint32_t fields,
                record_fn *fn, void *ctx, struct fault *fault);
@@ -182,7 +183,7 @@ struct store {
 void store_close(struct store **self_p); // NULL-safe, clears *self_p
 
 struct memory_limits {
-    uint64_t max_bytes;  // of all messages and output together
+    uint64_t max_bytes; // of all messages and output together
     size_t max_records;
     double cull_fraction; // of a limit, freed at once when it is exceeded
     size_t max_output;    // bytes of stdout, and of stderr, in one record
