@@ -19,6 +19,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "wire/scan.h"
 
 #define FILE_MAX_BYTES (1u << 20)
 
@@ -168,11 +169,33 @@ read_object(struct connfile *out, const json_t *root, rh_error *err)
     return read_broadcast(out, json_object_get(root, "broadcast"), err);
 }
 
+/* Why jansson gave up.  Out of memory it says nothing, or reports a syntax
+ * error: a text that the scanner finds flawless did not fail for its syntax.
+ */
+static int
+load_failed(struct span json, const json_error_t *where, rh_error *err)
+{
+    switch (json_error_code(where)) {
+    case json_error_unknown:
+    case json_error_out_of_memory:
+        return rh_fail(err, RH_ENOMEM, "out of memory");
+    case json_error_invalid_syntax:
+    case json_error_premature_end_of_input:
+        if (scan_object(json, NULL, 0, NULL) == 0)
+            return rh_fail(err, RH_ENOMEM, "out of memory");
+        break;
+    default:
+        break;
+    }
+    return rh_fail(err, RH_EPROTO, "not JSON: line %d: %.160s", where->line,
+                   where->text);
+}
+
 int
 connfile_parse(struct connfile *out, struct span json, rh_error *err)
 {
     struct connfile result = {0};
-    json_error_t where;
+    json_error_t where = {0};
     json_t *root;
     int rc;
 
@@ -181,8 +204,7 @@ connfile_parse(struct connfile *out, struct span json, rh_error *err)
                        json.n, FILE_MAX_BYTES);
     root = json_loadb(json.n ? (const char *)json.p : "", json.n, 0, &where);
     if (!root)
-        return rh_fail(err, RH_EPROTO, "not JSON: line %d: %.160s", where.line,
-                       where.text);
+        return load_failed(json, &where, err);
     rc = read_object(&result, root, err);
     json_decref(root);
     if (rc == 0)
