@@ -16,11 +16,13 @@ import json
 import logging
 import os
 import random
+import socket
 import string
 import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -31,8 +33,9 @@ from traitlets.config import Config, LoggingConfigurable
 from . import clusterfile
 from .aio import Syncable, maybe_await
 from .config import load_profile_config
-from .launcher.base import LauncherError, NotRunning, describe_exit
+from .launcher.base import LauncherError, NotRunning, UnknownStatus, describe_exit
 from .launcher.registry import LauncherClass, abbreviate_launcher_class, find_launcher_class
+from .process import Process, start_key
 from .profile import (
     abbreviate_profile_dir,
     create_profile_dir,
@@ -41,7 +44,15 @@ from .profile import (
     ipython_session,
 )
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "ClusterRunning"]
+
+
+class ClusterRunning(RuntimeError):
+    """There is a cluster of this profile and id already."""
+
+
+# For clusters that are only looked at.
+_silent = logging.Logger("silent", logging.CRITICAL + 1)
 
 # Clusters that this process has to stop when it ends.
 _owned: weakref.WeakSet[Cluster] = weakref.WeakSet()
@@ -161,6 +172,11 @@ class Cluster(Syncable, LoggingConfigurable):
         # Engine sets that are or were ours; the file may hold others.
         self._known_sets: set[str] = set()
         self._knew_controller = False
+        # Parts on other machines: "controller" or set id -> (state, why).
+        self.elsewhere: dict[str, tuple[dict[str, Any], str]] = {}
+        # Who is starting this cluster right now, if it is another process.
+        self._starting: dict[str, Any] | None = None
+        self._set_watchers: list[Callable[[Any], Any]] = []
         self._context_client: Any = None
         warnings: list[str] = []
         config = self._merged_config(kwargs, warnings)
@@ -235,10 +251,11 @@ class Cluster(Syncable, LoggingConfigurable):
 
     def to_dict(self) -> dict[str, Any]:
         """What another process needs to take this cluster up."""
-        cls = type(self)
         info = {name: getattr(self, name) for name in self.traits(to_dict=True)}
-        info["class"] = f"{cls.__module__}.{cls.__name__}"
+        info["class"] = _class_name(type(self))
         d: dict[str, Any] = {"cluster": info}
+        if self._starting:
+            d["starting"] = self._starting
         if self.controller and self.controller.state != "after":
             d["controller"] = {
                 "class": abbreviate_launcher_class(type(self.controller)),
@@ -249,6 +266,11 @@ class Cluster(Syncable, LoggingConfigurable):
             if launcher.state != "after":
                 kind = abbreviate_launcher_class(type(launcher))
                 sets[set_id] = {**launcher.to_dict(), "class": kind}
+        for part, (state, _) in self.elsewhere.items():
+            if part == "controller":
+                d["controller"] = state
+            else:
+                sets[part] = state
         d["engines"] = {
             "class": abbreviate_launcher_class(self.engine_launcher_class),
             "sets": sets,
@@ -257,14 +279,14 @@ class Cluster(Syncable, LoggingConfigurable):
 
     @classmethod
     def from_dict(cls, d: dict[str, Any], **kwargs: Any) -> Cluster:
-        """A cluster as another process described it; parts that ended are gone.
+        """A cluster as another process described it.
 
-        Raises UnknownStatus if its processes are on another machine, so that
-        nobody can tell from here whether they run.
+        Parts that have ended are not in it.  Parts on another machine, of which
+        nobody can tell from here, are in `elsewhere`.
         """
         info = d["cluster"]
         name = info.get("class") or ""
-        if name and not name.startswith("ipyparallel.") and name != f"{cls.__module__}.{cls.__name__}":
+        if name and name not in (_class_name(cls), _class_name(Cluster)):
             named = import_item(name)
             if named is not cls:
                 return named.from_dict(d, **kwargs)
@@ -275,6 +297,8 @@ class Cluster(Syncable, LoggingConfigurable):
         for trait in self.traits(to_dict=True):
             if trait in info:
                 setattr(self, trait, info[trait])
+        if _is_alive(d.get("starting")):
+            self._starting = d["starting"]
         self._take_up_controller(d.get("controller") or {})
         engines = d.get("engines") or {}
         if engines.get("class"):
@@ -295,6 +319,8 @@ class Cluster(Syncable, LoggingConfigurable):
             self.controller = self.controller_launcher_class.from_dict(d["state"], parent=self)
         except NotRunning as e:
             self.log.warning("The controller of %r does not run any more: %s", self.cluster_id, e)
+        except UnknownStatus as e:
+            self.elsewhere["controller"] = (d, str(e))
         else:
             self.controller.on_stop(self._controller_stopped)
 
@@ -306,6 +332,8 @@ class Cluster(Syncable, LoggingConfigurable):
             launcher = cls.from_dict(state, engine_set_id=set_id, parent=self)
         except NotRunning as e:
             self.log.warning("Engine set %s does not run any more: %s", set_id, e)
+        except UnknownStatus as e:
+            self.elsewhere[set_id] = (state, str(e))
         else:
             self.engines[set_id] = launcher
             launcher.on_stop(partial(self._engines_stopped, set_id))
@@ -326,7 +354,7 @@ class Cluster(Syncable, LoggingConfigurable):
         at all it is the one that ``ipcluster start`` started.
 
         Raises FileNotFoundError if there is none, ValueError if the file is
-        damaged, UnknownStatus if the cluster is on another machine.
+        damaged.
         """
         if cluster_file is None:
             folder = os.path.abspath(profile_dir or default_profile_dir(profile or ""))
@@ -379,7 +407,9 @@ class Cluster(Syncable, LoggingConfigurable):
         return kept
 
     def _adopt_others(self) -> None:
-        """Take up the engine sets that other processes added to the file."""
+        """Take up the engine sets that other processes added to our file."""
+        if not self.cluster_file or not self._knew_controller:
+            return  # the file, if there is one, is another cluster's
         try:
             old = clusterfile.read(self.cluster_file)
         except (OSError, ValueError):
@@ -392,8 +422,54 @@ class Cluster(Syncable, LoggingConfigurable):
                     self.log.warning("Engine set %s cannot be stopped from here: %s", set_id, e)
 
     def _is_running(self) -> bool:
-        parts = [self.controller, *self.engines.values()]
+        """Whether any part runs, or may run on another machine."""
+        if self._starting or self.elsewhere:
+            return True
+        parts = [self.controller, *list(self.engines.values())]
         return any(p is not None and p.state != "after" for p in parts)
+
+    def _claim_file(self) -> None:
+        """Make the cluster file ours, in one step with looking at it.
+
+        Raises ClusterRunning if it describes something that runs and that is
+        not ours.
+        """
+        if not self.cluster_file:
+            return
+        with self._file_lock, clusterfile.locked(self.cluster_file):
+            try:
+                old = clusterfile.read(self.cluster_file)
+            except FileNotFoundError:
+                pass
+            except (OSError, ValueError) as e:
+                self.log.warning("Replacing a cluster file that cannot be read: %s", e)
+            else:
+                self._refuse_running(old)
+            d = self.to_dict()
+            pid = os.getpid()
+            d["starting"] = {"pid": pid, "key": start_key(pid), "host": socket.gethostname()}
+            clusterfile.write(self.cluster_file, d)
+
+    def _refuse_running(self, old: dict[str, Any]) -> None:
+        sets = (old.get("engines") or {}).get("sets", {})
+        for set_id in [i for i in sets if i in self.engines]:
+            del sets[set_id]  # ours, left when the controller was stopped
+        # Without a file of its own: it must not change ours.
+        other = Cluster.from_dict(old, cluster_file="", log=_silent, load_profile=False)
+        if not other._is_running():
+            return
+        what = "is running"
+        if other.elsewhere:
+            what = next(iter(other.elsewhere.values()))[1]
+        elif other._starting:
+            what = f"is being started by process {other._starting['pid']}"
+        elif other.controller is None:
+            what = "has lost its controller, but its engines run"
+        raise ClusterRunning(
+            f"cluster {self.cluster_id!r} of profile "
+            f"{abbreviate_profile_dir(self.profile_dir)} {what}; `ipcluster stop` "
+            f"stops it (cluster file {self.cluster_file})"
+        )
 
     def _try_update(self) -> None:
         """For callbacks: a full disk must not hide that something ended."""
@@ -407,8 +483,8 @@ class Cluster(Syncable, LoggingConfigurable):
     async def start_controller(self, **kwargs: Any) -> None:
         """Start the controller; `kwargs` are traits of its launcher.
 
-        Raises RuntimeError if it runs already, LauncherError if it cannot be
-        started.  That it was started does not mean that it is ready.
+        Raises RuntimeError if it runs already (ClusterRunning if another process
+        started it), LauncherError if it cannot be started.  That it was started does not mean that it is ready.
         """
         if self.controller is not None and self.controller.state != "after":
             raise RuntimeError("the controller runs already; stop_controller() stops it")
@@ -423,12 +499,14 @@ class Cluster(Syncable, LoggingConfigurable):
             **kwargs,
         )
         self._add_controller_args(controller)
+        self._claim_file()
         self.controller, self._knew_controller = controller, True
         controller.on_stop(self._controller_stopped)
         try:
             await maybe_await(controller.start())
         except BaseException:
             self.controller = None
+            self._try_update()
             raise
         self.update_cluster_file()
 
@@ -522,6 +600,8 @@ class Cluster(Syncable, LoggingConfigurable):
         self.engines[engine_set_id] = engine_set
         self._known_sets.add(engine_set_id)
         engine_set.on_stop(partial(self._engines_stopped, engine_set_id))
+        for f in self._set_watchers:
+            f(engine_set)
         try:
             await maybe_await(engine_set.start(n))
         except BaseException:
@@ -529,6 +609,10 @@ class Cluster(Syncable, LoggingConfigurable):
             raise
         self.update_cluster_file()
         return engine_set_id
+
+    def watch_engine_sets(self, f: Callable[[Any], Any]) -> None:
+        """Call f(launcher) for every engine set that is about to be started."""
+        self._set_watchers.append(f)
 
     def _engine_count(self, engine_set: Any, n: int | None) -> int:
         if n is None:
@@ -554,8 +638,9 @@ class Cluster(Syncable, LoggingConfigurable):
             await _together([self.stop_engines(i) for i in list(self.engines)])
             return
         engine_set = self.engines[engine_set_id]
-        self.log.info("Stopping engine set %s", engine_set_id)
-        await maybe_await(engine_set.stop())
+        if engine_set.state != "after":
+            self.log.info("Stopping engine set %s", engine_set_id)
+            await maybe_await(engine_set.stop())
         engine_set.get_output(remove=True)
         self.engines.pop(engine_set_id, None)
         self.update_cluster_file()
@@ -610,14 +695,12 @@ class Cluster(Syncable, LoggingConfigurable):
     async def stop_cluster(self) -> None:
         """Stop the controller and all engines, also those that other processes
         added.  Nothing happens if nothing runs."""
-        if self.cluster_file:
-            self._adopt_others()
+        self._adopt_others()
         await _together([self.stop_controller(), self.stop_engines()])
 
     def kill_cluster(self) -> None:
         """Kill the controller and all engines at once; for those in a hurry."""
-        if self.cluster_file:
-            self._adopt_others()
+        self._adopt_others()
         for launcher in [self.controller, *list(self.engines.values())]:
             if launcher is not None and hasattr(launcher, "kill"):
                 launcher.kill()
@@ -691,6 +774,28 @@ class Cluster(Syncable, LoggingConfigurable):
         client, self._context_client = self._context_client, None
         if client is not None:
             client.close()
+
+
+def _class_name(cls: type) -> str:
+    """The name of a Cluster class in files.
+
+    Our own goes by ipyparallel's name, which understands the same files: then
+    its ``ipcluster list`` and ``ipcluster stop`` work as well.
+    """
+    if cls is Cluster:
+        return "ipyparallel.cluster.cluster.Cluster"
+    return f"{cls.__module__}.{cls.__name__}"
+
+
+def _is_alive(starter: dict[str, Any] | None) -> bool:
+    """Whether the process that is starting a cluster still runs."""
+    if not starter:
+        return False
+    if starter.get("host") != socket.gethostname():
+        return True  # who knows
+    if starter.get("pid") == os.getpid():
+        return False  # not another process
+    return Process.is_running(starter["pid"], starter.get("key", ""))
 
 
 async def _together(coroutines: list[Any]) -> None:

@@ -13,7 +13,6 @@ from traitlets.config import LoggingConfigurable
 
 from . import clusterfile
 from .cluster import Cluster
-from .launcher.base import UnknownStatus
 from .profile import abbreviate_profile_dir, all_profile_dirs, locate_profiles
 
 __all__ = ["ClusterManager", "clean_cluster_files", "clean_logs"]
@@ -25,11 +24,6 @@ class ClusterManager(LoggingConfigurable):
     """The clusters that this process knows of, by key ``profile:id``."""
 
     clusters = Dict(help="Clusters by key.")
-
-    def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
-        # Cluster files of other machines: path -> why nobody can tell.
-        self.elsewhere: dict[str, str] = {}
 
     @staticmethod
     def _cluster_key(cluster: Cluster) -> str:
@@ -62,7 +56,6 @@ class ClusterManager(LoggingConfigurable):
                 del self.clusters[key]
         if profile_dirs is None:
             profile_dirs = self._choose(profile_dir, profiles, profile)
-        self.elsewhere.clear()
         known = {c.cluster_file for c in self.clusters.values()}
         for folder in profile_dirs:
             files = clusterfile.find(folder)
@@ -87,8 +80,6 @@ class ClusterManager(LoggingConfigurable):
     def _load(self, path: str) -> None:
         try:
             cluster = Cluster.from_file(path, parent=self)
-        except UnknownStatus as e:
-            self.elsewhere[path] = str(e)
         except FileNotFoundError:
             pass  # stopped just now
         except Exception as e:
@@ -151,15 +142,13 @@ def clean_cluster_files(
 def _refuse_running(path: str, log: Any) -> None:
     try:
         cluster = Cluster.from_file(path, log=log)
-    except UnknownStatus as e:
-        raise ValueError(
-            f"{path}: {e}; if it does not run there any more, clean with --force"
-        ) from None
     except FileNotFoundError:
         return
     except Exception as e:
         log.warning("%s cannot be read, so it is removed: %s", path, e)
         return
+    for _, why in cluster.elsewhere.values():
+        raise ValueError(f"{path}: {why}; if it does not any more, clean with --force")
     if cluster._is_running():
         raise ValueError(
             f"cluster {ClusterManager._cluster_key(cluster)} is running; stop it first "

@@ -178,10 +178,15 @@ class Process:
         self = cls(pid)
         self._watch()
         self.start_key = start_key(pid)  # of the very process that is watched
-        if not _is_alive(pid) or (key and self.start_key and key != self.start_key):
+        if not cls.is_running(pid, key):
             self._finish(None)
             raise ProcessLookupError(f"process {pid} has ended")
         return self
+
+    @staticmethod
+    def is_running(pid: int, key: str = "") -> bool:
+        """Whether a process runs, and is the one that start_key() named."""
+        return _is_alive(pid) and (not key or start_key(pid) in ("", key))
 
     def _watch(self) -> None:
         opener = getattr(os, "pidfd_open", None)
