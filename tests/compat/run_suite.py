@@ -1,0 +1,153 @@
+"""Run ipyparallel's installed test suite in four modes and tell the difference.
+
+    python tests/compat/run_suite.py PYTHON [--modes a,b,c,d] [--write docs/compatibility.md]
+
+PYTHON belongs to an environment that holds ipyparallel, its test requirements
+and roundhouse.  Modes: (a) our controller; (b) our controller and engines;
+(c) our package in place of theirs; (d) nothing of ours, the reference.  Tests
+that pass in (d) and not elsewhere must be named in reasons.json, with a reason;
+one that is not makes this program fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+
+HERE = Path(__file__).parent
+MODES = {
+    "a": ("our controller", "controller"),
+    "b": ("our controller and engines", "controller,engine"),
+    "c": ("our package in place of theirs", "package,controller,engine"),
+    "d": ("nothing of ours", ""),
+}
+TEST_TIMEOUT_S = 120
+
+
+def suite_folder(python: str) -> str:
+    return subprocess.check_output(
+        [
+            python,
+            "-c",
+            "import importlib.util as u; "
+            "print(u.find_spec('ipyparallel').submodule_search_locations[0])",
+        ],
+        text=True,
+    ).strip()
+
+
+def run(python: str, mode: str, extra: list[str]) -> dict[str, str]:
+    """Outcome (passed, failed, skipped) of each test, by its id."""
+    folder = Path(suite_folder(python), "tests")
+    environ = dict(
+        os.environ,
+        ROUNDHOUSE_SWAP=MODES[mode][1],
+        ROUNDHOUSE_SUITE=str(folder),
+        PYTHONPATH=str(HERE / "plugin"),
+        PATH=f"{Path(python).parent}:{os.environ['PATH']}",
+    )
+    with tempfile.TemporaryDirectory() as work:
+        report = Path(work, "report.xml")
+        command = [python, "-m", "pytest", "-p", "roundhouse_swap", "-p", "no:cacheprovider"]
+        command += ["--rootdir", work, "-c", os.devnull, "-o", "asyncio_mode=auto", "-q"]
+        command += [f"--timeout={TEST_TIMEOUT_S}", f"--junitxml={report}"]
+        command += ["--import-mode=importlib"] if mode == "c" else []
+        command += ["--pyargs", "ipyparallel.tests", *extra]
+        log = Path("build", f"compat-{mode}.log")
+        log.parent.mkdir(exist_ok=True)
+        with open(log, "wb") as out:
+            subprocess.run(command, env=environ, cwd=work, stdout=out, stderr=out)
+        if not report.exists():
+            raise SystemExit(f"mode {mode}: no report; see {log}")
+        return outcomes(report)
+
+
+def outcomes(report: Path) -> dict[str, str]:
+    found = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        module = case.get("classname", "").replace("ipyparallel.tests.", "")
+        kinds = {child.tag for child in case}
+        outcome = (
+            "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
+        )
+        key = f"{module.split('tests.')[-1]}::{case.get('name')}"
+        if found.get(key) != "failed":
+            found[key] = outcome
+    return found
+
+
+def document(results: dict[str, dict[str, str]], missing: dict, reasons: dict, about: str) -> str:
+    lines = [
+        "# Compatibility with ipyparallel",
+        "",
+        "`make compat` runs ipyparallel's own test suite, as installed from PyPI, with parts of",
+        "Roundhouse in place, and writes this page.",
+        "",
+        about,
+        "",
+        "| mode | passed | failed | skipped | pass in the reference, not here |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for mode, result in results.items():
+        n = Counter(result.values())
+        lines.append(
+            f"| ({mode}) {MODES[mode][0]} | {n['passed']} | {n['failed']} | {n['skipped']} "
+            f"| {len(missing.get(mode, []))} |"
+        )
+    for mode, tests in missing.items():
+        if not tests:
+            continue
+        lines += ["", f"## Mode ({mode}): {MODES[mode][0]}", "", "| test | reason |", "|---|---|"]
+        lines += [f"| `{t}` | {reasons.get(t, '**none yet**')} |" for t in tests]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("python")
+    p.add_argument("--modes", default="a,b,c,d")
+    p.add_argument("--write", type=Path)
+    p.add_argument("--reference", type=Path, help="keep or reuse the outcome of mode d")
+    p.add_argument("pytest", nargs="*", help="further arguments for pytest")
+    args = p.parse_args()
+    python = os.path.abspath(args.python)
+    results = {}
+    for mode in args.modes.split(","):
+        if mode == "d" and args.reference and args.reference.exists():
+            results[mode] = json.loads(args.reference.read_text())
+        else:
+            results[mode] = run(python, mode, args.pytest)
+            if mode == "d" and args.reference:
+                args.reference.write_text(json.dumps(results[mode]))
+        print(mode, dict(Counter(results[mode].values())), flush=True)
+    reference = results.get("d", {})
+    good = {t for t, outcome in reference.items() if outcome == "passed"}
+    missing = {
+        mode: sorted(t for t in good if result.get(t) != "passed")
+        for mode, result in results.items()
+        if mode != "d"
+    }
+    reasons = json.loads((HERE / "reasons.json").read_text())
+    unexplained = 0
+    for mode, tests in missing.items():
+        for t in tests:
+            print(f"({mode}) {t}: {reasons.get(t, 'NO REASON')}")
+            unexplained += t not in reasons
+    version = subprocess.check_output(
+        [python, "-c", "import ipyparallel; print(ipyparallel.__version__)"], text=True
+    ).strip()
+    if args.write:
+        about = f"ipyparallel {version}, Python {sys.version.split()[0]}."
+        args.write.write_text(document(results, missing, reasons, about))
+    return 1 if unexplained else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
