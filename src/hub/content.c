@@ -5,14 +5,32 @@
 #include "base/mem.h"
 #include "hub/private.h"
 
+/* jansson reports a failed allocation inside its lexer as a syntax error; our
+ * scanner needs no memory to tell.
+ */
+static bool
+was_no_memory(struct span json, const json_error_t *error)
+{
+    switch (json_error_code(error)) {
+    case json_error_unknown:
+    case json_error_out_of_memory:
+        return true;
+    case json_error_invalid_syntax:
+    case json_error_premature_end_of_input:
+        return scan_object(json, NULL, 0, NULL) == 0;
+    default:
+        return false;
+    }
+}
+
 int
 content_parse(json_t **out, struct span json, rh_error *err)
 {
-    json_error_t error;
-    json_t *tree =
-        json_loadb((const char *)json.p, json.n, JSON_ALLOW_NUL, &error);
+    json_error_t error = {0}; // jansson may leave its code as it was
+    json_t *tree = json_loadb(json.n ? (const char *)json.p : "", json.n,
+                              JSON_ALLOW_NUL, &error);
 
-    if (!tree && json_error_code(&error) == json_error_out_of_memory)
+    if (!tree && was_no_memory(json, &error))
         return rh_fail(err, RH_ENOMEM, "parsing %zu bytes of JSON", json.n);
     if (!tree)
         return rh_fail(err, RH_EPROTO, "%zu bytes are not JSON: %s", json.n,

@@ -290,7 +290,10 @@ reserve_output(const struct memory *self, struct buf *out, struct span more)
 {
     if (more.n == 0 || out->n >= self->limits.max_output)
         return 0;
-    return buf_reserve(out, more.n + sizeof(truncated));
+    if (buf_reserve(out, more.n + sizeof(truncated)) == 0)
+        return 0;
+    out->failed = false; // this put fails, later ones need not
+    return RH_ENOMEM;
 }
 
 static void

@@ -2,7 +2,12 @@
 #ifndef STORE_PRIVATE_H
 #define STORE_PRIVATE_H
 
+#include <jansson.h>
+
 #include "store/store.h"
+
+/* Any JSON value as a tree.  RH_EPROTO (error->text says why) or RH_ENOMEM. */
+int json_tree(json_t **out, struct span text, json_error_t *error);
 
 /* A field of kind TEXT: its bytes, borrowed from the record or the end of
  * 'scratch'; p NULL: null.

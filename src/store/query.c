@@ -199,14 +199,11 @@ static int
 load(json_t **tree, struct span json, struct fault *fault)
 {
     json_error_t error;
+    const int rc = json_tree(tree, json.n ? json : SPAN_LIT("{}"), &error);
 
-    if (json.n == 0)
-        json = SPAN_LIT("{}");
-    *tree = json_loadb((const char *)json.p, json.n,
-                       JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
-    if (!*tree && json_error_code(&error) == json_error_out_of_memory)
+    if (rc == RH_ENOMEM)
         return out_of_memory(fault);
-    if (!*tree)
+    if (rc < 0)
         return fault_set(fault, RH_EINVAL, "ValueError",
                          "the query is not JSON: %s", error.text);
     if (json_is_object(*tree))
@@ -522,9 +519,7 @@ tree_of(const struct record *record, enum record_field field)
     s = record_raw(record, field);
     if (s.n == 0)
         return json_null();
-    tree = json_loadb((const char *)s.p, s.n, JSON_ALLOW_NUL | JSON_DECODE_ANY,
-                      &error);
-    if (!tree && json_error_code(&error) != json_error_out_of_memory)
+    if (json_tree(&tree, s, &error) == RH_EPROTO)
         return json_null();
     return tree;
 }
