@@ -9,12 +9,8 @@
  */
 #include "wire/scan.h"
 
-#include <errno.h>
-#include <locale.h>
-#include <pthread.h>
-#include <stdlib.h>
-
 #include "base/utf8.h"
+#include "wire/number.h"
 
 struct cursor {
     const uint8_t *p, *end;
@@ -407,15 +403,6 @@ scan_int(struct span raw, int64_t *out)
     return 0;
 }
 
-static locale_t c_locale;
-static pthread_once_t c_locale_made = PTHREAD_ONCE_INIT;
-
-static void
-make_c_locale(void)
-{
-    c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-}
-
 int
 scan_double(struct span raw, double *out)
 {
@@ -429,9 +416,7 @@ scan_double(struct span raw, double *out)
         return RH_EPROTO;
     memcpy(text, raw.p, raw.n);
     text[raw.n] = '\0';
-    // The program's locale may have a decimal comma.
-    pthread_once(&c_locale_made, make_c_locale);
-    value = c_locale ? strtod_l(text, NULL, c_locale) : strtod(text, NULL);
+    value = number_parse(text);
     if (value - value != 0) // infinite: too large
         return RH_EPROTO;
     *out = value;
@@ -479,29 +464,66 @@ scan_string(struct span raw, struct buf *scratch, struct span *out)
     return 0;
 }
 
+/* Go to the next element: past the bracket, or past a comma.  1, 0 at the end,
+ * or a code.
+ */
+static int
+next_element(struct cursor *c, size_t n, size_t pos, char open, char close)
+{
+    if (pos > n || n == 0)
+        return RH_EPROTO;
+    c->p += pos;
+    if (pos == 0 && !eat(c, open))
+        return RH_EPROTO;
+    skip_space(c);
+    if (eat(c, close))
+        return 0; // *pos stays, so that asking again gives the same
+    if (pos != 0 && !eat(c, ','))
+        return RH_EPROTO;
+    skip_space(c);
+    return 1;
+}
+
 int
 scan_next(struct span raw_array, size_t *pos, struct span *out)
 {
     struct cursor c = cursor_of(raw_array);
-    const uint8_t *start;
-    bool first = *pos == 0;
+    int rc = next_element(&c, raw_array.n, *pos, '[', ']');
+    const uint8_t *start = c.p;
 
-    if (*pos > raw_array.n || raw_array.n == 0)
-        return RH_EPROTO;
-    c.p += *pos;
-    if (first && !eat(&c, '['))
-        return RH_EPROTO;
-    skip_space(&c);
-    if (eat(&c, ']'))
-        return 0; // *pos stays, so that asking again gives the same
-    if (!first && !eat(&c, ','))
-        return RH_EPROTO;
-    skip_space(&c);
-    start = c.p;
+    if (rc <= 0)
+        return rc;
     if (!skip_value(&c, 1))
         return RH_EPROTO;
     *out = span_of(start, (size_t)(c.p - start));
     *pos = (size_t)(c.p - raw_array.p);
+    return 1;
+}
+
+int
+scan_next_member(struct span raw_object, size_t *pos, struct span *key,
+                 struct span *value)
+{
+    struct cursor c = cursor_of(raw_object);
+    int rc = next_element(&c, raw_object.n, *pos, '{', '}');
+    const uint8_t *start = c.p, *end;
+    bool ignored;
+
+    if (rc <= 0)
+        return rc;
+    if (!skip_string(&c, &ignored))
+        return RH_EPROTO;
+    end = c.p;
+    skip_space(&c);
+    if (!eat(&c, ':'))
+        return RH_EPROTO;
+    skip_space(&c);
+    *key = span_of(start, (size_t)(end - start));
+    start = c.p;
+    if (!skip_value(&c, 1))
+        return RH_EPROTO;
+    *value = span_of(start, (size_t)(c.p - start));
+    *pos = (size_t)(c.p - raw_object.p);
     return 1;
 }
 

@@ -38,6 +38,9 @@ bool scan_is_null(struct span raw); // absent counts as null
 int scan_string(struct span raw, struct buf *scratch, struct span *out);
 /* Elements of an array: *pos starts at 0; 1 and *out raw, 0 at the end. */
 int scan_next(struct span raw_array, size_t *pos, struct span *out);
+/* The same for the members of an object; '*key' is a raw string. */
+int scan_next_member(struct span raw_object, size_t *pos, struct span *key,
+                     struct span *value);
 
 /* The header keys every receiver needs; borrowed from 'json'.  RH_EPROTO when
  * msg_id or msg_type is missing or empty, or when any of the five is not a
