@@ -157,9 +157,10 @@ void sched_free(struct sched **self_p);
 
 /* An engine may be given tasks from now on.  Tell the scheduler before any
  * client can learn of the engine: a task whose targets are all unknown fails
- * at once.  A name that was lost and is still in its grace time is alive again
- * with the tasks it had.  RH_EEXIST: present already; RH_ELIMIT: name empty or
- * longer than SCHED_UUID_MAX; RH_ENOMEM: nothing changed.
+ * at once.  A name that was lost and is still in its grace time is a new
+ * engine; the grace time of the old one ends now.  RH_EEXIST: present already;
+ * RH_ELIMIT: name empty or longer than SCHED_UUID_MAX; RH_ENOMEM: nothing
+ * changed.
  */
 int sched_on_engine(struct sched *self, struct span uuid, int id,
                     uint32_t capabilities, int64_t now, rh_error *err);
@@ -221,7 +222,7 @@ size_t sched_cancel(struct sched *self, const struct span *msg_id, size_t n,
 
 /* Append one JSON object that says where a task is and why:
  *   {"msg_id":..., "state":"waiting_dependencies" | "waiting_engine" |
- *    "delayed" | "running" | "answering" | "finished", "why": sentence, ...}
+ *    "delayed" | "running" | "finished", "why": sentence, ...}
  * (keys by state: docs/guide/tasks-scheduler.md).  RH_ENOENT: unknown id, and
  * nothing is appended; RH_ENOMEM: json->failed.
  */
