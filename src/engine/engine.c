@@ -176,6 +176,7 @@ serve(struct engine *self)
         log_error("starting: %s", err.text);
         self->exit_code = 1;
     }
+    self->interp->stop(self->interp->ctx);
     control_join(self);
     return self->exit_code;
 }

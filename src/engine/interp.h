@@ -34,6 +34,7 @@ struct outcome {
     enum outcome_status status;
     bool unmet;   // the error is UnmetDependency
     bool silent;  // no reply, as for comm messages
+    bool own_status; // content has a status member already
     bool abort_executes; // a failure that cancels the executes waiting
     struct buf content;
     struct span *buffer;
@@ -53,6 +54,8 @@ struct interp {
      * result ends the engine.
      */
     int (*start)(void *ctx, struct engine *engine, rh_error *err);
+    /* 'engine' is about to go: no thread may use it after this returns. */
+    void (*stop)(void *ctx);
     /* Call a function.  Fails (RH_ENOMEM...) only if it could not even make
      * an error outcome.
      */

@@ -95,6 +95,10 @@ reply_content(struct buf *out, const struct reply_facts *facts,
     }
     if (result->content.n) {
         buf_add_span(out, buf_span(&result->content));
+        if (result->own_status) {
+            buf_add_char(out, '}');
+            return;
+        }
         buf_add_str(out, ", ");
     }
     if (result->status == OUTCOME_ERROR) {

@@ -1,0 +1,17 @@
+"""The engine: a Python process that runs other people's calls.
+
+``python -m roundhouse.engine`` (command ``ipengine``) starts one.  The loop is
+C (`roundhouse._core.run_engine`); this package holds what it needs from
+Python.  Nothing here imports IPython, numpy or traitlets before user code asks
+for them.
+"""
+
+# The hooks of the engine that runs in this process, set by `hooks.Hooks.start`.
+_current = None
+
+
+def current():
+    """The `Hooks` of this process's engine; RuntimeError if there is none."""
+    if _current is None:
+        raise RuntimeError("this process is not a Roundhouse engine")
+    return _current

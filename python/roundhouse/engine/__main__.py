@@ -1,0 +1,4 @@
+from roundhouse.engine.app import main
+
+if __name__ == "__main__":
+    main()
