@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import builtins
 import sys
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any, Optional
 
 __all__ = [
     "AbortedTask",
@@ -39,7 +40,7 @@ TimeoutError = builtins.TimeoutError
 _NO_TRACEBACK = "No traceback available"
 
 # One error of a CompositeError: ename, evalue, traceback text, engine_info.
-ErrorTuple = Tuple[str, Any, Optional[str], Dict[str, Any]]
+ErrorTuple = tuple[str, Any, Optional[str], dict[str, Any]]
 
 
 class IPythonError(Exception):
@@ -120,15 +121,15 @@ class RemoteError(KernelError):
 
     ename: str
     evalue: Any
-    traceback: Optional[str]
-    engine_info: Dict[str, Any]
+    traceback: str | None
+    engine_info: dict[str, Any]
 
     def __init__(
         self,
         ename: str,
         evalue: Any,
-        traceback: Optional[str] = None,
-        engine_info: Optional[Dict[str, Any]] = None,
+        traceback: str | None = None,
+        engine_info: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(ename, evalue)
         self.ename = ename
@@ -151,22 +152,22 @@ class RemoteError(KernelError):
         return f"{where} {self.ename}: {self.evalue}"
 
     @staticmethod
-    def _get_engine_str(engine_info: Optional[Dict[str, Any]]) -> str:
+    def _get_engine_str(engine_info: dict[str, Any] | None) -> str:
         if not engine_info:
             return "[Engine Exception]"
         engine = engine_info.get("engine_id", "?")
         return f"[{engine}:{engine_info.get('method', '?')}]"
 
-    def render_traceback(self) -> List[str]:
+    def render_traceback(self) -> list[str]:
         """The remote traceback as lines, headed by where it happened."""
         text = self.traceback or _NO_TRACEBACK
         return [self._get_engine_str(self.engine_info), *text.splitlines()]
 
-    def _render_traceback_(self) -> List[str]:
+    def _render_traceback_(self) -> list[str]:
         """IPython's hook: show this instead of the local traceback."""
         return self.render_traceback()
 
-    def print_traceback(self, excid: Optional[int] = None) -> None:
+    def print_traceback(self, excid: int | None = None) -> None:
         """Print the remote traceback."""
         print("\n".join(self.render_traceback()))
 
@@ -218,7 +219,7 @@ class CompositeError(RemoteError):
                 f"there are {len(self.elist)}"
             ) from None
 
-    def render_traceback(self, excid: Optional[int] = None) -> List[str]:
+    def render_traceback(self, excid: int | None = None) -> list[str]:
         """One traceback, or the first `tb_limit` of them, as lines.
 
         Raises IndexError if there is no error number excid.
@@ -227,7 +228,7 @@ class CompositeError(RemoteError):
             _, _, tb, info = self._pick(excid)
             head = self._get_engine_str(info) + ":"
             return [head, *(tb or _NO_TRACEBACK).splitlines()]
-        lines: List[str] = []
+        lines: list[str] = []
         for i in range(min(len(self.elist), self.tb_limit)):
             lines += [*self.render_traceback(i), ""]
         more = len(self.elist) - self.tb_limit
@@ -235,7 +236,7 @@ class CompositeError(RemoteError):
             lines.append(f"... {more} more exceptions ...")
         return lines
 
-    def print_traceback(self, excid: Optional[int] = None) -> None:
+    def print_traceback(self, excid: int | None = None) -> None:
         """Print one traceback, or the first `tb_limit` of them."""
         print("\n".join(self.render_traceback(excid)))
 
@@ -268,7 +269,7 @@ class AlreadyDisplayedError(RemoteError):
     def __str__(self) -> str:
         return f"{self.n} errors"
 
-    def render_traceback(self) -> List[str]:
+    def render_traceback(self) -> list[str]:
         """Only the count: the tracebacks were shown already."""
         return [str(self)]
 
@@ -284,11 +285,9 @@ def collect_exceptions(rdict_or_list: Any, method: str = "unspecified") -> Any:
         What was called, for the message.
     """
     results = (
-        rdict_or_list.values()
-        if isinstance(rdict_or_list, dict)
-        else rdict_or_list
+        rdict_or_list.values() if isinstance(rdict_or_list, dict) else rdict_or_list
     )
-    elist: List[ErrorTuple] = []
+    elist: list[ErrorTuple] = []
     for r in results:
         if isinstance(r, CompositeError):
             elist.extend(r.elist)
@@ -302,7 +301,7 @@ def collect_exceptions(rdict_or_list: Any, method: str = "unspecified") -> Any:
     raise CompositeError(f"one or more exceptions raised in: {method}", elist)
 
 
-def wrap_exception(engine_info: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+def wrap_exception(engine_info: dict[str, Any] | None = None) -> dict[str, Any]:
     """The exception being handled, as the content of an error reply."""
     import traceback
 
@@ -316,7 +315,7 @@ def wrap_exception(engine_info: Optional[Dict[str, Any]] = None) -> Dict[str, An
     }
 
 
-def unwrap_exception(content: Dict[str, Any]) -> RemoteError:
+def unwrap_exception(content: dict[str, Any]) -> RemoteError:
     """The RemoteError for the content of an error reply."""
     return RemoteError(
         content.get("ename", "UnknownError"),

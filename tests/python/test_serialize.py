@@ -5,11 +5,11 @@ import gc
 import math
 import pickle
 import pickletools
+import tempfile
 import threading
 
 import pytest
 from conftest import run_python
-
 from roundhouse.serialize import (
     PrePickled,
     Reference,
@@ -360,12 +360,17 @@ def test_call_through_peer(peer):
     assert deserialize_object(peer.ask("call", bufs))[0] == (1, 2, b"k" * 3000)
     bufs = pack_apply_message(Reference("lambda x: x + there"), (1,), {})
     assert deserialize_object(peer.ask("call", bufs))[0] == 8
-    bufs = pack_apply_message(PrePickled(plain), (PrePickled(1), Reference("there")), {})
+    bufs = pack_apply_message(
+        PrePickled(plain), (PrePickled(1), Reference("there")), {}
+    )
     assert deserialize_object(peer.ask("call", bufs))[0] == (1, 7, 3)
 
 
 CALLS = {
-    "function": ("def f(a, b=2, *, c: int = 3): return a + b + c", "(f, (1,), {'c': 4})"),
+    "function": (
+        "def f(a, b=2, *, c: int = 3): return a + b + c",
+        "(f, (1,), {'c': 4})",
+    ),
     "closure": (
         "def make(n):\n def f(x): return x + n\n return f",
         "(make(5), (2,), {})",
@@ -412,9 +417,7 @@ def test_call_from_peer(peer, name):
 
 
 def _file(data):
-    import tempfile
-
-    f = tempfile.TemporaryFile()
+    f = tempfile.TemporaryFile()  # noqa: SIM115
     f.write(data)
     f.seek(0)
     return f
@@ -625,7 +628,9 @@ def test_unknown_name_is_dropped(caplog):
 # Other picklers
 
 
-@pytest.mark.parametrize("use, name", [(use_dill, "dill"), (use_cloudpickle, "cloudpickle")])
+@pytest.mark.parametrize(
+    "use, name", [(use_dill, "dill"), (use_cloudpickle, "cloudpickle")]
+)
 def test_other_pickler(use, name):
     pytest.importorskip(name)
     use()

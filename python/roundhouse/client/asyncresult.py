@@ -816,7 +816,9 @@ def _collect(
         if isinstance(value, error.CompositeError):
             elist.extend(value.elist)
         elif isinstance(value, error.RemoteError):
-            elist.append((value.ename, value.evalue, value.traceback, value.engine_info))
+            elist.append(
+                (value.ename, value.evalue, value.traceback, value.engine_info)
+            )
         else:  # aborted, or its value cannot be loaded here
             elist.append((type(value).__name__, str(value), None, {}))
     if not elist:
@@ -960,9 +962,7 @@ class AsyncHubResult(AsyncResult):
 
     def _fetch(self) -> None:
         """Take from the hub what it has by now."""
-        asked = [
-            c for c in self._children if isinstance(c, HubMessage) and not c.done
-        ]
+        asked = [c for c in self._children if isinstance(c, HubMessage) and not c.done]
         if asked:
             self._client._fill_from_hub(asked)
 

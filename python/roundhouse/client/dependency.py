@@ -7,8 +7,9 @@ dependencies (`Dependency`) are sets of message ids for the scheduler.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import ModuleType
-from typing import Any, Callable, Iterable, Optional
+from typing import Any, Callable
 
 from ..error import UnmetDependency
 from ..serialize.canning import can, can_dependent, can_map, interactive
@@ -29,7 +30,9 @@ class depend:
     ... def f(n): ...
     """
 
-    def __init__(self, _wrapped_f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, _wrapped_f: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> None:
         self.f = _wrapped_f
         self.args = args
         self.kwargs = kwargs
@@ -80,7 +83,7 @@ def _require(*modules: str, **mapping: Any) -> bool:
         try:
             exec(f"import {name}", user_ns)
         except ImportError as e:
-            raise UnmetDependency(f"{name}: {e}")  # noqa: B904
+            raise UnmetDependency(f"{name}: {e}")
     for name, obj in mapping.items():
         user_ns[name] = uncan(obj, user_ns)
     return True
@@ -181,7 +184,7 @@ class Dependency(set):  # type: ignore[type-arg]
         successes: bool,
         failures: bool,
         completed: Iterable[str],
-        failed: Optional[Iterable[str]],
+        failed: Iterable[str] | None,
     ) -> set[str]:
         chosen: set[str] = set(completed) if successes else set()
         if failures and failed is not None:
@@ -189,7 +192,7 @@ class Dependency(set):  # type: ignore[type-arg]
         return chosen
 
     def check(
-        self, completed: Iterable[str], failed: Optional[Iterable[str]] = None
+        self, completed: Iterable[str], failed: Iterable[str] | None = None
     ) -> bool:
         """Whether the dependency is met, given the finished tasks."""
         if not self:
@@ -198,7 +201,7 @@ class Dependency(set):  # type: ignore[type-arg]
         return self.issubset(done) if self.all else not self.isdisjoint(done)
 
     def unreachable(
-        self, completed: Iterable[str], failed: Optional[Iterable[str]] = None
+        self, completed: Iterable[str], failed: Iterable[str] | None = None
     ) -> bool:
         """Whether the dependency can no longer be met."""
         if not self:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import error
@@ -182,6 +183,10 @@ class _Streamer:
         self.engines = dict(zip([c.msg_id for c in ar._children], targets))
         self.shown = dict.fromkeys(self.engines, 0)
 
+    def take_from(self, child: Message, request: Any) -> None:
+        """`take`, as the callback of a request."""
+        self.take(child)
+
     def take(self, child: Message) -> None:
         """Show what is new of one message."""
         with self.lock:
@@ -259,7 +264,7 @@ def stream_output(ar: AsyncResult) -> Iterator[None]:
     streamer = _Streamer(ar)
     children = [c for c in ar._children if isinstance(c, Message)]
     for child in children:
-        child.request.set_output_callback(lambda _, c=child: streamer.take(c))
+        child.request.set_output_callback(partial(streamer.take_from, child))
         streamer.take(child)
     try:
         yield

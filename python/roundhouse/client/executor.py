@@ -31,7 +31,9 @@ class ViewExecutor(concurrent.futures.Executor):
         """As ``view.apply_async``."""
         return self.view.apply_async(fn, *args, **kwargs)
 
-    def map(self, func: Callable[..., Any], *iterables: Any, **kwargs: Any) -> Any:
+    def map(  # type: ignore[override]
+        self, func: Callable[..., Any], *iterables: Any, **kwargs: Any
+    ) -> Any:
         """As ``view.imap``; a timeout is not supported and ignored."""
         if "timeout" in kwargs:
             warnings.warn("timeout unsupported in ViewExecutor.map", stacklevel=2)
@@ -115,9 +117,7 @@ class _Feeder:
         view._feeders.discard(self)
         self.fed.set()
 
-    def run(
-        self, view: View, f: PrePickled, calls: Iterator[tuple[Any, ...]]
-    ) -> None:
+    def run(self, view: View, f: PrePickled, calls: Iterator[tuple[Any, ...]]) -> None:
         """Body of the thread: submit while there is room."""
         try:
             while True:
@@ -202,5 +202,3 @@ class LazyMapIterator:
         feeder = getattr(self, "_feeder", None)
         if feeder is not None:
             feeder.cancel()
-
-

@@ -293,7 +293,9 @@ class Message:
         buffers: Any,
     ) -> None:
         if md["engine_uuid"] is None:
-            uuid = json.loads(metadata or b"{}").get("engine") or self.request.engine_uuid
+            uuid = (
+                json.loads(metadata or b"{}").get("engine") or self.request.engine_uuid
+            )
             if uuid is not None:
                 md["engine_uuid"] = uuid
                 md["engine_id"] = self.client._engine_id(uuid)

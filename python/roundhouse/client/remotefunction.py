@@ -235,6 +235,4 @@ class ParallelFunction(RemoteFunction):
 
 def _sized(seq: Any) -> bool:
     """Whether seq has a length and can be cut as it is."""
-    return hasattr(type(seq), "__len__") and not isinstance(
-        seq, (dict, set, frozenset)
-    )
+    return hasattr(type(seq), "__len__") and not isinstance(seq, (dict, set, frozenset))

@@ -367,7 +367,10 @@ class View:
         )
 
     def get_result(
-        self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = False
+        self,
+        indices_or_msg_ids: Any = None,
+        block: bool | None = None,
+        owner: bool = False,
     ) -> Any:
         """A result by msg_id or index of this view's history; Client.get_result."""
         jobs = -1 if indices_or_msg_ids is None else indices_or_msg_ids
@@ -413,9 +416,7 @@ class DirectView(View):
         metadata = self._metadata(label)
         kind = msg_type.partition("_")[0]
         return [
-            send(
-                MUX, uuid, msg_type, content, metadata, bufs, kind, label, track, self
-            )
+            send(MUX, uuid, msg_type, content, metadata, bufs, kind, label, track, self)
             for uuid in uuids
         ]
 
@@ -584,9 +585,7 @@ class DirectView(View):
             _push, (), ns, block=block, targets=targets, track=track
         )
 
-    def pull(
-        self, names: Any, targets: Any = None, block: bool | None = None
-    ) -> Any:
+    def pull(self, names: Any, targets: Any = None, block: bool | None = None) -> Any:
         """Get objects from the engines, by name or expression.
 
         Parameters
@@ -810,7 +809,16 @@ class BroadcastView(DirectView):
         ).encode()
         kind = msg_type.partition("_")[0]
         return client._broadcast(
-            uuids, msg_type, content, metadata, bufs, kind, label, track, coalescing, self
+            uuids,
+            msg_type,
+            content,
+            metadata,
+            bufs,
+            kind,
+            label,
+            track,
+            coalescing,
+            self,
         )
 
     def _really_apply(
@@ -841,14 +849,12 @@ class BroadcastView(DirectView):
             coalescing,
         )
         if coalescing:
-            ar = AsyncResult(
-                self.client, messages[0], getname(f), ids, owner=True
-            )
+            ar = AsyncResult(self.client, messages[0], getname(f), ids, owner=True)
         else:
             ar = self._result(messages, targets, ids, getname(f))
         return self._finish(ar, self._block(block))
 
-    def execute(
+    def execute(  # type: ignore[override]
         self,
         code: str,
         silent: bool = True,

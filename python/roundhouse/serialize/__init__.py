@@ -22,17 +22,17 @@ from .serialize import (
 )
 
 __all__ = [
-    "Reference",
     "PrePickled",
-    "can_map",
-    "uncan_map",
+    "Reference",
     "can",
-    "uncan",
-    "use_dill",
-    "use_cloudpickle",
-    "use_pickle",
-    "serialize_object",
+    "can_map",
     "deserialize_object",
     "pack_apply_message",
+    "serialize_object",
+    "uncan",
+    "uncan_map",
     "unpack_apply_message",
+    "use_cloudpickle",
+    "use_dill",
+    "use_pickle",
 ]

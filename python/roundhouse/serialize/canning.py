@@ -19,8 +19,9 @@ import builtins
 import copy
 import functools
 import sys
+from collections.abc import Iterable
 from types import CellType, FunctionType
-from typing import Any, Callable, Iterable, Optional
+from typing import Any, Callable
 
 from . import codeutil  # noqa: F401  (teaches pickle code objects)
 from .wire import HOME, UPSTREAM, backend, dumps, home_module, loads, wire_module
@@ -29,12 +30,12 @@ __all__ = [
     "Reference",
     "can",
     "can_map",
+    "interactive",
     "uncan",
     "uncan_map",
     "use_cloudpickle",
     "use_dill",
     "use_pickle",
-    "interactive",
 ]
 
 cell_type = CellType
@@ -108,7 +109,7 @@ class CannedObject:
         self,
         obj: Any,
         keys: Iterable[str] = (),
-        hook: Optional[Callable[..., Any]] = None,
+        hook: Callable[..., Any] | None = None,
     ) -> None:
         self.keys = keys
         self.obj = copy.copy(obj)
@@ -117,7 +118,7 @@ class CannedObject:
             setattr(self.obj, key, can(getattr(obj, key)))
         self.buffers = []
 
-    def get_object(self, g: Optional[dict[str, Any]] = None) -> Any:
+    def get_object(self, g: dict[str, Any] | None = None) -> Any:
         """Restore the object; g is the namespace it is restored in."""
         if g is None:
             g = {}
@@ -152,7 +153,7 @@ class Reference(CannedObject):
     def __repr__(self) -> str:
         return f"<Reference: {self.name!r}>"
 
-    def get_object(self, g: Optional[dict[str, Any]] = None) -> Any:
+    def get_object(self, g: dict[str, Any] | None = None) -> Any:
         return eval(self.name, {} if g is None else g)
 
 
@@ -165,7 +166,7 @@ class CannedCell(CannedObject):
         except ValueError:
             pass  # not assigned yet
 
-    def get_object(self, g: Optional[dict[str, Any]] = None) -> CellType:
+    def get_object(self, g: dict[str, Any] | None = None) -> CellType:
         try:
             contents = self.cell_contents
         except AttributeError:
@@ -190,8 +191,8 @@ class CannedFunction(CannedObject):
     in (module ``__main__``).
     """
 
-    kwdefaults: Optional[dict[str, Any]] = None
-    annotations: Optional[dict[str, Any]] = None
+    kwdefaults: dict[str, Any] | None = None
+    annotations: dict[str, Any] | None = None
 
     def __init__(self, f: FunctionType) -> None:
         if not isinstance(f, FunctionType):
@@ -207,7 +208,7 @@ class CannedFunction(CannedObject):
         self.__name__ = f.__name__
         self.buffers = []
 
-    def get_object(self, g: Optional[dict[str, Any]] = None) -> Any:
+    def get_object(self, g: dict[str, Any] | None = None) -> Any:
         module = self.module
         native = _native.get((module, self.__name__))
         if native is not None and g is not None:
@@ -279,7 +280,7 @@ class CannedPartial(CannedObject):
         item.buffers = []
         return len(buffers)
 
-    def get_object(self, g: Optional[dict[str, Any]] = None) -> Any:
+    def get_object(self, g: dict[str, Any] | None = None) -> Any:
         if g is None:
             g = {}
         buffers = self.buffers
@@ -325,7 +326,7 @@ class CannedClass(CannedObject):
         self.parents = [can(c) for c in cls.mro()[1:]]
         self.buffers = []
 
-    def get_object(self, g: Optional[dict[str, Any]] = None) -> type:
+    def get_object(self, g: dict[str, Any] | None = None) -> type:
         parents = tuple([uncan(p, g) for p in self.parents])
         return type(self.name, parents, uncan_dict(self._canned_dict, g))
 
@@ -357,7 +358,7 @@ class CannedArray(CannedObject):
             flat = numpy.ascontiguousarray(obj).reshape(-1)
             self.buffers = [flat.view(numpy.uint8).data]
 
-    def get_object(self, g: Optional[dict[str, Any]] = None) -> Any:
+    def get_object(self, g: dict[str, Any] | None = None) -> Any:
         data = self.buffers[0]
         if self.pickled:
             return loads(data)
@@ -382,7 +383,7 @@ class CannedBytes(CannedObject):
     def __init__(self, obj: Any) -> None:
         self.buffers = [obj]
 
-    def get_object(self, g: Optional[dict[str, Any]] = None) -> Any:
+    def get_object(self, g: dict[str, Any] | None = None) -> Any:
         return self.wrap(self.buffers[0])
 
     @staticmethod
@@ -428,14 +429,14 @@ def can_sequence(obj: Any) -> Any:
     return obj
 
 
-def uncan_dict(obj: Any, g: Optional[dict[str, Any]] = None) -> Any:
+def uncan_dict(obj: Any, g: dict[str, Any] | None = None) -> Any:
     """Uncan the values of a dict (exact type)."""
     if type(obj) is dict:
         return {k: uncan(v, g) for k, v in obj.items()}
     return obj
 
 
-def uncan_sequence(obj: Any, g: Optional[dict[str, Any]] = None) -> Any:
+def uncan_sequence(obj: Any, g: dict[str, Any] | None = None) -> Any:
     """Uncan the items of a list, tuple or set (exact types)."""
     if type(obj) in sequence_types:
         return type(obj)([uncan(i, g) for i in obj])
@@ -487,9 +488,8 @@ class TypeMap(dict):  # type: ignore[type-arg]
                 changed = True
                 continue
             module, _, name = key.rpartition(".")
-            if key in self._builtin_names:
-                if module not in sys.modules:
-                    continue
+            if key in self._builtin_names and module not in sys.modules:
+                continue
             try:
                 __import__(module)
                 cls = getattr(sys.modules[module], name)
@@ -538,10 +538,10 @@ class TypeMap(dict):  # type: ignore[type-arg]
         super().clear()
         self._changed()
 
-    def copy(self) -> "TypeMap":
+    def copy(self) -> TypeMap:
         return TypeMap(self, builtin_names=self._builtin_names)
 
-    def __ior__(self, other: Any) -> "TypeMap":  # type: ignore[override,misc]
+    def __ior__(self, other: Any) -> TypeMap:  # type: ignore[override,misc]
         self.update(other)
         return self
 
@@ -590,7 +590,7 @@ def _is_canned(t: type) -> bool:
     return t.__module__ == f"{UPSTREAM}.serialize.canning"
 
 
-def uncan(obj: Any, g: Optional[dict[str, Any]] = None) -> Any:
+def uncan(obj: Any, g: dict[str, Any] | None = None) -> Any:
     """Invert `can`; g is the namespace functions and References see."""
     t = type(obj)
     if t in uncan_map.plain:

@@ -7,8 +7,9 @@ one by one and goes down into the first that fails.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from types import FunctionType
-from typing import Any, Iterator
+from typing import Any
 
 from .canning import can
 from .wire import PROTOCOL, backend

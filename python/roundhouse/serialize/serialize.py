@@ -16,8 +16,9 @@ from __future__ import annotations
 import pickle
 import types
 import weakref
+from collections.abc import Sequence
 from types import FunctionType
-from typing import Any, Optional, Sequence
+from typing import Any
 
 from .canning import (
     CannedArray,
@@ -121,9 +122,7 @@ def _restore_buffers(obj: Any, bufs: list[Any]) -> None:
     for i, buf in enumerate(own or ()):
         if buf is None:
             if not bufs:
-                raise ValueError(
-                    f"a {type(obj).__name__} came without its buffer {i}"
-                )
+                raise ValueError(f"a {type(obj).__name__} came without its buffer {i}")
             own[i] = bufs.pop(0)  # type: ignore[index]
 
 
@@ -140,9 +139,7 @@ def _sorted_keys(d: dict[Any, Any]) -> list[Any]:
         return list(d)
 
 
-def _serialize(
-    obj: Any, buffer_threshold: int, item_threshold: int
-) -> list[Any]:
+def _serialize(obj: Any, buffer_threshold: int, item_threshold: int) -> list[Any]:
     t = type(obj)
     plain = can_map.plain
     if t in plain:
@@ -152,9 +149,7 @@ def _serialize(
             return _serialize_items(obj, buffer_threshold)
         return [dumps(obj)]
     if t is dict:
-        if len(obj) < item_threshold and not plain.issuperset(
-            map(type, obj.values())
-        ):
+        if len(obj) < item_threshold and not plain.issuperset(map(type, obj.values())):
             return _serialize_dict(obj, buffer_threshold)
         return [dumps(obj)]
     if (
@@ -257,7 +252,7 @@ def _serialize_named(
     return bufs
 
 
-def _by_value(obj: Any) -> Optional[bytes]:
+def _by_value(obj: Any) -> bytes | None:
     """What cloudpickle makes of an object pickle refused, or None."""
     if backend.name == "cloudpickle":
         return None
@@ -325,7 +320,7 @@ def _fingerprint(f: FunctionType) -> Any:
     return (f.__code__, defaults, f.__module__, f.__name__)
 
 
-def _kept_function(f: FunctionType) -> Optional[list[Any]]:
+def _kept_function(f: FunctionType) -> list[Any] | None:
     entry = _functions.get(id(f))
     if entry is None or entry[0]() is not f or backend.functions:
         return None
@@ -368,7 +363,7 @@ def _keep_function(f: FunctionType, bufs: list[Any]) -> None:
 
 
 def deserialize_object(
-    buffers: Sequence[Any], g: Optional[dict[str, Any]] = None
+    buffers: Sequence[Any], g: dict[str, Any] | None = None
 ) -> tuple[Any, list[Any]]:
     """Rebuild the first object in a list of buffers.
 
@@ -387,12 +382,12 @@ def deserialize_object(
     return _take(bufs, g), bufs
 
 
-def _take(bufs: list[Any], g: Optional[dict[str, Any]]) -> Any:
+def _take(bufs: list[Any], g: dict[str, Any] | None) -> Any:
     """Deserialize one object from the front of bufs, consuming its buffers."""
     return _finish(loads(bufs.pop(0)), bufs, g)
 
 
-def _finish(canned: Any, bufs: list[Any], g: Optional[dict[str, Any]]) -> Any:
+def _finish(canned: Any, bufs: list[Any], g: dict[str, Any] | None) -> Any:
     """Give a loaded object its buffers and uncan it."""
     t = type(canned)
     plain = can_map.plain
@@ -422,7 +417,7 @@ _RECEIVED_MAX = 256
 _RECEIVED_BYTES = 16384
 
 
-def _take_function(bufs: list[Any], g: Optional[dict[str, Any]]) -> Any:
+def _take_function(bufs: list[Any], g: dict[str, Any] | None) -> Any:
     """`_take` for a function, most of which were seen before."""
     data = bufs[0]
     try:
@@ -497,9 +492,7 @@ def pack_apply_message(
         if type(arg) in plain:
             msg.append(backend.dumps(arg, PROTOCOL))
         else:
-            msg += _serialize_named(
-                arg, buffer_threshold, item_threshold, f"args[{i}]"
-            )
+            msg += _serialize_named(arg, buffer_threshold, item_threshold, f"args[{i}]")
     narg_bufs = len(msg) - at - 1
     kw_keys: list[str] = []
     if kwargs:
@@ -514,7 +507,7 @@ def pack_apply_message(
 
 def unpack_apply_message(
     bufs: Sequence[Any],
-    g: Optional[dict[str, Any]] = None,
+    g: dict[str, Any] | None = None,
     copy: bool = True,
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """Rebuild (function, args, kwargs) from the buffers of an apply request.

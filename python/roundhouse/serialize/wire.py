@@ -20,8 +20,9 @@ from __future__ import annotations
 import pickle
 import re
 import sys
+from collections.abc import Iterable
 from io import BytesIO
-from typing import Any, Callable, Iterable, Optional
+from typing import Any, Callable
 
 PROTOCOL = pickle.DEFAULT_PROTOCOL
 
@@ -111,7 +112,7 @@ class Names:
     objects : iterable of (object, wire module, wire name)
     """
 
-    __slots__ = ("memo", "prefix", "_filled")
+    __slots__ = ("_filled", "memo", "prefix")
 
     def __init__(self, objects: Iterable[tuple[Any, str, str]]) -> None:
         self.memo: dict[int, tuple[int, Any]] = {}
@@ -156,7 +157,7 @@ def _shared_loaded() -> list[tuple[Any, str, str]]:
     return found
 
 
-_all_names: tuple[int, Optional[Names]] = (0, None)
+_all_names: tuple[int, Names | None] = (0, None)
 
 
 def all_names() -> Names:
@@ -209,7 +210,7 @@ def find_shared(module: str, name: str) -> Any:
 class Backend:
     """The pickle implementation in use: pickle, dill or cloudpickle."""
 
-    __slots__ = ("name", "functions", "dumps", "make")
+    __slots__ = ("dumps", "functions", "make", "name")
 
     def __init__(self) -> None:
         self.use(pickle)

@@ -1,0 +1,98 @@
+"""Standing in for the upstream package."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from collections.abc import Sequence
+from typing import Any
+
+from .serialize.wire import HOME, UPSTREAM, home_module
+
+__all__ = ["bind_kernel", "install_as_ipyparallel", "register_joblib_backend"]
+
+# Packages of upstream that only hold modules of ours that stand elsewhere.
+_SHELLS = frozenset([f"{HOME}.controller", f"{HOME}.apps"])
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds ``ipyparallel`` and all below it in this package.
+
+    The import system gets the very module that is imported by its own name, so
+    there is one Client class, not two.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: Any = None
+    ) -> Any:
+        if fullname != UPSTREAM and not fullname.startswith(UPSTREAM + "."):
+            return None
+        home = home_module(fullname)
+        if home not in _SHELLS and home not in sys.modules:
+            try:
+                found = importlib.util.find_spec(home)
+            except ModuleNotFoundError:
+                found = None
+            if found is None:
+                raise ModuleNotFoundError(
+                    f"No module named {fullname!r} ({HOME} stands in for "
+                    f"{UPSTREAM} and has no {home!r})",
+                    name=fullname,
+                )
+        return importlib.machinery.ModuleSpec(fullname, self)
+
+    def create_module(self, spec: Any) -> None:
+        return None
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        name = module.__name__
+        home = home_module(name)
+        try:
+            sys.modules[name] = importlib.import_module(home)
+        except ModuleNotFoundError as e:
+            if home not in _SHELLS or e.name != home:
+                raise
+            module.__path__ = []
+
+
+_finder = _Finder()
+
+
+def install_as_ipyparallel() -> None:
+    """Make ``import ipyparallel`` in this process find this package.
+
+    Holds for everything imported from now on, whether the real package is
+    installed or not; if it was imported already, it is forgotten, and modules
+    that hold it go on using it.  May be called several times.
+    """
+    if _finder in sys.meta_path:
+        return
+    for name in [*sys.modules]:
+        if name == UPSTREAM or name.startswith(UPSTREAM + "."):
+            del sys.modules[name]
+    sys.meta_path.insert(0, _finder)
+
+
+def bind_kernel(**kwargs: Any) -> None:
+    """Inside an engine: open it to Jupyter frontends as a kernel.
+
+    Raises RuntimeError outside an engine.
+    """
+    engine = sys.modules.get(f"{HOME}.engine")
+    bind = getattr(engine, "bind_kernel", None)
+    if bind is None:
+        raise RuntimeError("bind_kernel works only inside an engine")
+    bind(**kwargs)
+
+
+def register_joblib_backend(
+    name: str = "ipyparallel", make_default: bool = False
+) -> None:
+    """Let joblib's Parallel run on a cluster; see roundhouse.joblib."""
+    from .joblib import register
+
+    register(name=name, make_default=make_default)
