@@ -168,6 +168,12 @@ net_close(struct net_sock **self_p)
     *self_p = NULL;
 }
 
+void
+net_set_linger(struct net_sock *self, int linger_ms)
+{
+    set_int(self, ZMQ_LINGER, linger_ms); // any int is valid
+}
+
 static bool
 resolves(const char *host, int family)
 {

@@ -39,6 +39,8 @@ void net_ctx_free(struct net_ctx **self_p); // every socket must be closed
 int net_open(struct net_sock **out, struct net_ctx *ctx, enum net_type type,
              const struct net_options *options, rh_error *err);
 void net_close(struct net_sock **self_p);
+/* How long closing may go on sending in the background; -1: for ever. */
+void net_set_linger(struct net_sock *self, int linger_ms);
 /* 'url' may end in ":0" or ":*": *port gets what the system chose. */
 int net_bind(struct net_sock *self, const char *url, int *port, rh_error *err);
 int net_connect(struct net_sock *self, const char *url, rh_error *err);
