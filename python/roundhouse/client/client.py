@@ -15,28 +15,21 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import error
 from ..serialize.serialize import MAX_BYTES, MAX_ITEMS, pack_apply_message
 from . import hub
 from .asyncresult import AsyncHubResult, AsyncResult, _seconds
+from .balanced import LoadBalancedView
+from .baseview import BROADCAST, CONTROL, MUX, QUERY, TASK, _check_callable
+from .broadcast import BroadcastView
 from .connection import CHANNELS, controller_address, find_connection, needs_tunnel
+from .control import Control
+from .direct import DirectView, _execute_content
 from .display import get_shell
 from .message import HubMessage, Message
-from .view import (
-    BROADCAST,
-    CONTROL,
-    MUX,
-    QUERY,
-    TASK,
-    BroadcastView,
-    DirectView,
-    LoadBalancedView,
-    _check_callable,
-    _execute_content,
-)
 
 if TYPE_CHECKING:
     from .. import _core
@@ -75,22 +68,6 @@ class Session:
         return f"<Session {self.session}>"
 
 
-class EngineMap(dict):  # type: ignore[type-arg]
-    """Engine ids to uuids; lookups by uuid work as well."""
-
-    def __missing__(self, key: Any) -> Any:
-        for engine_id, uuid in self.items():
-            if uuid == key:
-                return engine_id
-        raise KeyError(key)
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        try:
-            return self[key]
-        except KeyError:
-            return default
-
-
 class Results(dict):  # type: ignore[type-arg]
     """Results kept by msg_id; those of this client are decoded on access."""
 
@@ -124,7 +101,7 @@ def _warn_unused(name: str) -> None:
     )
 
 
-class Client:
+class Client(Control):
     """A connection to a cluster.
 
     Parameters
@@ -236,11 +213,7 @@ class Client:
         self._live: dict[str, Message] = {}
         self._sweep_at = _SWEEP_COUNT
         self._swept = time.monotonic()
-        self._version: int | None = None
-        self._engines_lock = threading.RLock()
-        self._by_id: dict[int, str] = {}
-        self._ids: list[int] = []
-        self._by_uuid: dict[str, int] = {}
+        self._init_engines()
         self._farming_stopped = False
         self._hub_stopping = False
         self._registration_callbacks: list[Callable[[dict[str, Any]], None]] = []
@@ -393,239 +366,6 @@ class Client:
             for engine_id, uuid in engines:
                 for callback in list(self._registration_callbacks):
                     callback({"event": event, "id": engine_id, "uuid": uuid})
-
-    # Engines
-
-    def _refresh(self) -> None:
-        """Take over the core's engines if they changed."""
-        if self._closed:
-            return
-        version = self._core.engines_version
-        if version == self._version:
-            return
-        with self._engines_lock:
-            engines = self._core.engines()
-            for engine_id, uuid in engines.items():
-                self._by_uuid[uuid] = engine_id
-            self._by_id = engines
-            self._ids = sorted(engines)
-            self._version = version
-
-    @property
-    def ids(self) -> list[int]:
-        """The ids of the registered engines, sorted; no request is made."""
-        self._refresh()
-        return list(self._ids)
-
-    @property
-    def _engines(self) -> EngineMap:
-        self._refresh()
-        return EngineMap(self._by_id)
-
-    def _engine_id(self, uuid: str) -> int | None:
-        """The id of an engine, present or past."""
-        found = self._by_uuid.get(uuid)
-        if found is None:
-            self._refresh()
-            found = self._by_uuid.get(uuid)
-        return found
-
-    def __len__(self) -> int:
-        self._refresh()
-        return len(self._ids)
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[DirectView]:
-        """One view per engine."""
-        for engine_id in self.ids:
-            yield self.direct_view(engine_id)
-
-    def __getitem__(self, key: Any) -> DirectView:
-        """A DirectView of engines: an index of `ids`, a slice, or a list of ids."""
-        if isinstance(key, bool) or not isinstance(
-            key, (int, slice, tuple, list, range)
-        ):
-            if hasattr(type(key), "__index__") and not isinstance(key, bool):
-                key = key.__index__()
-            else:
-                raise TypeError(
-                    f"key by int/slice/iterable of ints only, not {type(key)}"
-                )
-        return self.direct_view(key)
-
-    def _build_targets(self, targets: Any) -> tuple[list[str], list[int]]:
-        """(uuids, ids) of engines given as an id, slice, list, 'all' or None.
-
-        Raises NoEnginesRegistered, IndexError for an unknown id, TypeError for
-        something else.
-        """
-        self._check_open()
-        self._refresh()
-        ids, by_id = self._ids, self._by_id
-        if not ids:
-            self._flush()
-            self._refresh()
-            ids, by_id = self._ids, self._by_id
-            if not ids:
-                raise error.NoEnginesRegistered(
-                    "Can't build targets without any engines."
-                )
-        if type(targets) is int:
-            uuid = by_id.get(targets)
-            if uuid is not None:
-                return [uuid], [targets]
-            chosen = [self._index(targets)]
-        elif targets is None:
-            chosen = ids
-        elif isinstance(targets, str):
-            if targets.lower() != "all":
-                raise TypeError(f"{targets!r} not valid str target, must be 'all'")
-            chosen = ids
-        elif isinstance(targets, slice):
-            chosen = ids[targets]
-        elif isinstance(targets, (list, tuple, range, set)):
-            chosen = list(targets)
-        elif hasattr(type(targets), "__index__") and not isinstance(targets, bool):
-            chosen = [self._index(targets.__index__())]
-        else:
-            raise TypeError(
-                f"targets by int/slice/collection of ints only, not {type(targets)}"
-            )
-        try:
-            return [by_id[t] for t in chosen], list(chosen)
-        except KeyError as e:
-            raise IndexError(f"No such engine: {e.args[0]}; there are {ids}") from None
-
-    def _index(self, target: int) -> int:
-        """The id for an int target; a negative one counts from the end."""
-        if target < 0:
-            try:
-                return self._ids[target]
-            except IndexError:
-                pass
-        elif target in self._by_id:
-            return target
-        raise IndexError(f"No such engine: {target}; there are {self._ids}")
-
-    def wait_for_engines(
-        self,
-        n: int | None = None,
-        *,
-        timeout: float | None = -1,
-        block: bool = True,
-        interactive: bool | None = None,
-        widget: bool | None = None,
-    ) -> Any:
-        """Wait until n engines are registered.
-
-        Parameters
-        ----------
-        n : int
-            By default the number the cluster of this client was started with.
-        timeout : float
-            Seconds; negative or None for no limit.
-        block : bool
-            False returns a Future instead of waiting.
-        interactive : bool, optional
-            Show a progress bar; by default within IPython.
-        widget : bool, optional
-            The bar is a notebook widget.
-
-        Raises
-        ------
-        TimeoutError
-            If there are fewer after timeout seconds; the text says how many.
-        EngineError
-            If an engine leaves while we wait.
-        TypeError
-            Without n and without a cluster.
-        """
-        if n is None:
-            n = self._expected_engines()
-        if block:
-            self._wait_for_engines(n, _seconds(timeout), interactive, widget)
-            return None
-        future: concurrent.futures.Future[None] = concurrent.futures.Future()
-        if len(self) >= n:
-            future.set_result(None)
-            return future
-
-        def wait() -> None:
-            try:
-                self._wait_for_engines(n, _seconds(timeout), interactive, widget)
-            except BaseException as e:
-                future.set_exception(e)
-            else:
-                future.set_result(None)
-
-        threading.Thread(target=wait, name="roundhouse-wait", daemon=True).start()
-        return future
-
-    def _expected_engines(self) -> int:
-        if self.cluster is None:
-            raise TypeError("n engines to wait for must be specified")
-        n: int | None = self.cluster.n
-        return n or sum(es.n for es in self.cluster.engines.values())
-
-    def _wait_for_engines(
-        self,
-        n: int,
-        timeout: float | None,
-        interactive: bool | None,
-        widget: bool | None,
-    ) -> None:
-        if len(self) >= n:
-            return
-        if interactive is None:
-            interactive = (
-                os.environ.get("IPP_NONINTERACTIVE", "") in ("", "0")
-                and get_shell() is not None
-            )
-        bar: Any = None
-        if interactive:
-            from .progress import progress
-
-            bar = progress(widget=widget, initial=len(self), total=n, unit="engine")
-        watch = _EngineSetWatch(self.cluster)
-        try:
-            self._count_engines(n, timeout, bar, watch)
-        finally:
-            watch.close()
-            if bar is not None:
-                bar.close()
-
-    def _count_engines(
-        self, n: int, timeout: float | None, bar: Any, watch: _EngineSetWatch
-    ) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        before = set(self.ids)
-        while True:
-            self._check_open()
-            version = self._core.engines_version
-            now = set(self.ids)
-            if bar is not None:
-                bar.update(len(now) - bar.n)
-            if len(now) >= n:
-                return
-            if before - now:
-                raise error.EngineError(
-                    f"Engine {min(before - now)} unregistered while waiting for "
-                    "engines."
-                )
-            if watch.stopped is not None:
-                raise error.EngineError(f"Engine set stopped: {watch.stopped}")
-            before = now
-            left = _SLICE_S
-            if deadline is not None:
-                left = min(left, deadline - time.monotonic())
-                if left <= 0:
-                    raise TimeoutError(
-                        f"{n} engines not ready in {timeout} seconds. "
-                        f"Currently ready: {len(now)}"
-                    )
-            self._core.wait_engines(version, left)
 
     # Sending
 
@@ -1006,132 +746,6 @@ class Client:
         """Does nothing: results arrive by themselves."""
         _warn_unused("stop_spin_thread")
 
-    # Control of engines
-
-    def _control(
-        self, targets: Any, msg_type: str, content: dict[str, Any], block: bool | None
-    ) -> Any:
-        """Send a request on the control channel to each target.
-
-        Returns a Future of the replies' contents; with block waits, and raises
-        the first error.
-        """
-        body = json.dumps(content).encode()
-        uuids, ids = self._build_targets(targets)
-        messages = [
-            Message(
-                self,
-                self._core.submit(CONTROL, uuid, msg_type, body, b"{}"),
-                "raw",
-                None,
-            )
-            for uuid in uuids
-        ]
-        ar = AsyncResult(self, messages, msg_type, ids, return_exceptions=True)
-        if not (self.block if block is None else block):
-            return ar
-        ar.wait()
-        for message in messages:
-            value = message.value()
-            if message.failed:
-                raise value
-        return None
-
-    def abort(
-        self, jobs: Any = None, targets: Any = None, block: bool | None = None
-    ) -> Any:
-        """Ask engines to skip jobs that have not started.
-
-        What runs goes on; see `send_signal`.
-
-        Parameters
-        ----------
-        jobs : msg_id, AsyncResult, or a list of these
-            By default everything outstanding.
-        targets, block
-            As usual; without block a Future of the replies is returned.
-        """
-        if jobs is None:
-            jobs = list(self.outstanding)
-        if isinstance(jobs, (str, AsyncResult)):
-            jobs = [jobs]
-        msg_ids: list[str] = []
-        for job in jobs:
-            if isinstance(job, str):
-                msg_ids.append(job)
-            elif isinstance(job, AsyncResult):
-                msg_ids.extend(job.msg_ids)
-            else:
-                raise TypeError(
-                    f"Invalid msg_id type {job!r}, expected str or AsyncResult"
-                )
-        return self._control(targets, "abort_request", {"msg_ids": msg_ids}, block)
-
-    def clear(self, targets: Any = None, block: bool | None = None) -> Any:
-        """Empty the user namespaces of engines."""
-        return self._control(targets, "clear_request", {}, block)
-
-    def send_signal(
-        self, sig: int | str, targets: Any = None, block: bool | None = None
-    ) -> Any:
-        """Send a signal to engines, also while they run code.
-
-        Parameters
-        ----------
-        sig : int or str
-            A number, or a name like 'SIGINT', which is looked up on the engine.
-        """
-        if not isinstance(sig, str):
-            sig = int(sig)
-        return self._control(targets, "signal_request", {"sig": sig}, block)
-
-    def shutdown(
-        self,
-        targets: Any = "all",
-        restart: bool = False,
-        hub: bool = False,
-        block: bool | None = None,
-    ) -> None:
-        """Stop engines, and the controller if asked.
-
-        Parameters
-        ----------
-        targets
-            The engines.
-        restart : bool
-            Not implemented.
-        hub : bool
-            Stop all engines and the controller; this client closes then.
-        block : bool, optional
-            Wait for the engines' replies; always with hub.
-        """
-        if restart:
-            raise NotImplementedError("Engine restart is not yet implemented")
-        self._check_open()
-        if hub:
-            targets = "all"
-        try:
-            replies = self._control(
-                targets, "shutdown_request", {"restart": False}, block=False
-            )
-        except error.NoEnginesRegistered:
-            replies = None
-        failed: BaseException | None = None
-        if replies is not None and (hub or (self.block if block is None else block)):
-            replies.wait()
-            for child in replies._children:
-                value = child.value()
-                # an engine that is gone has done what it was asked
-                if child.failed and getattr(value, "ename", "") != "EngineError":
-                    failed = failed or value
-        if hub:
-            self._hub_stopping = True
-            self._query("shutdown_request", {})
-            if failed is None:
-                self.close()
-        if failed is not None:
-            raise failed
-
     # The hub: see hub.py
 
     def _query(
@@ -1207,25 +821,3 @@ def _profile_name(profile_dir: str | None) -> str:
     from .connection import default_profile
 
     return default_profile()
-
-
-class _EngineSetWatch:
-    """Notices when a set of engines of a Cluster stops while we wait."""
-
-    def __init__(self, cluster: Any) -> None:
-        self.stopped: Any = None
-        self._sets = list(getattr(cluster, "engines", {}).values()) if cluster else []
-        for engine_set in self._sets:
-            if hasattr(engine_set, "on_stop"):
-                engine_set.on_stop(self._stop)
-
-    def _stop(self, data: Any) -> None:
-        self.stopped = data
-
-    def close(self) -> None:
-        for engine_set in self._sets:
-            callbacks = getattr(engine_set, "stop_callbacks", None)
-            try:
-                callbacks.remove(self._stop)  # type: ignore[union-attr]
-            except (AttributeError, ValueError):
-                pass
