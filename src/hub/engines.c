@@ -400,7 +400,7 @@ engine_strand(struct hub *self, struct engine *e, int64_t now, int64_t wall_us)
 }
 
 void
-engine_due(struct hub *self, struct engine *e, int64_t now, int64_t wall_us)
+hub_engine_due(struct hub *self, struct engine *e, int64_t now, int64_t wall_us)
 {
     heap_remove(&self->due, &e->due);
     if (e->state == ENGINE_PENDING)

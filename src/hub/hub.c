@@ -93,7 +93,7 @@ hub_free(struct hub **self_p)
     lists[2] = &self->done;
     for (int i = 0; i < 3; i++)
         while (!list_empty(lists[i]))
-            task_free(self, LIST_ENTRY(lists[i]->next, struct task, node));
+            hub_task_free(self, LIST_ENTRY(lists[i]->next, struct task, node));
     engines_free(self);
     map_fini(&self->by_uuid);
     map_fini(&self->tasks);
@@ -130,8 +130,8 @@ hub_tick(struct hub *self, int64_t now, int64_t wall_us)
     int64_t next = INT64_MAX;
 
     while ((top = heap_top(&self->due)) && top->at <= now)
-        engine_due(self, LIST_ENTRY((uintptr_t)top, struct engine, due), now,
-                   wall_us);
+        hub_engine_due(self, LIST_ENTRY((uintptr_t)top, struct engine, due),
+                       now, wall_us);
     if (top)
         next = top->at;
     if (ops->tick) {

@@ -119,7 +119,7 @@ void engine_lose(struct hub *self, struct engine *e, const char *why,
 /* Record EngineError for what it still has in its queue. */
 void engine_strand(struct hub *self, struct engine *e, int64_t now,
                    int64_t wall_us);
-void engine_due(struct hub *self, struct engine *e, int64_t now,
+void hub_engine_due(struct hub *self, struct engine *e, int64_t now,
                 int64_t wall_us);
 void engines_free(struct hub *self);
 
@@ -129,7 +129,7 @@ struct task *task_get(const struct hub *self, struct span msg_id);
 /* A new task with room for 'n_link' engines; with none yet it is UNASSIGNED.
  * NULL: out of memory.
  */
-struct task *task_new(struct hub *self, struct span msg_id, size_t n_link);
+struct task *hub_task_new(struct hub *self, struct span msg_id, size_t n_link);
 /* Put link 'i' on an engine's shelf (QUEUE or TASKS); the task is PENDING. */
 void task_put(struct hub *self, struct task *t, size_t i, struct engine *e,
               enum shelf shelf);
@@ -137,7 +137,7 @@ void task_put(struct hub *self, struct task *t, size_t i, struct engine *e,
  * them.  May free the tasks that finished longest ago, but not 't'.
  */
 void task_finish(struct hub *self, struct task *t, bool counted);
-void task_free(struct hub *self, struct task *t);
+void hub_task_free(struct hub *self, struct task *t);
 void link_move(struct link *link, struct engine *e, enum shelf shelf);
 
 /* ---- dispatch.c ------------------------------------------------------- */

@@ -152,7 +152,7 @@ submit(struct hub *self, const struct copy *c, int64_t wall_us,
        struct fault *fault)
 {
     const struct span new_id = span_str(c->new_id);
-    struct task *t = task_new(self, new_id, 1);
+    struct task *t = hub_task_new(self, new_id, 1);
     struct record change;
     rh_error err = {0};
     int rc;
@@ -161,7 +161,7 @@ submit(struct hub *self, const struct copy *c, int64_t wall_us,
         return request_no_memory(fault);
     rc = self->port.submit_task(self->port.ctx, c->again, &err);
     if (rc < 0) {
-        task_free(self, t);
+        hub_task_free(self, t);
         return fault_set(fault, rc, "RuntimeError",
                          "'%.*s' could not be sent to the scheduler: %s",
                          (int)(c->old_id.n < 128 ? c->old_id.n : 128),

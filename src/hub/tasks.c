@@ -60,7 +60,7 @@ set_state(struct hub *self, struct task *t, enum task_state state)
 }
 
 struct task *
-task_new(struct hub *self, struct span msg_id, size_t n_link)
+hub_task_new(struct hub *self, struct span msg_id, size_t n_link)
 {
     // One block: struct, id, and the links at the next aligned place.
     const size_t align = _Alignof(struct link);
@@ -100,7 +100,7 @@ task_put(struct hub *self, struct task *t, size_t i, struct engine *e,
 }
 
 void
-task_free(struct hub *self, struct task *t)
+hub_task_free(struct hub *self, struct task *t)
 {
     for (size_t i = 0; i < t->n_link; i++)
         link_move(&t->link[i], NULL, SHELF_NONE);
@@ -123,5 +123,5 @@ task_finish(struct hub *self, struct task *t, bool counted)
     // Again at the end of the list if it was done before (a late reply).
     set_state(self, t, TASK_DONE);
     while (self->n_done > self->max_finished && self->n_done > 1)
-        task_free(self, LIST_ENTRY(self->done.next, struct task, node));
+        hub_task_free(self, LIST_ENTRY(self->done.next, struct task, node));
 }

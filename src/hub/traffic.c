@@ -82,7 +82,7 @@ record_request(struct hub *self, const struct event *ev, struct span queue,
 static struct task *
 new_task(struct hub *self, const struct event *ev, size_t n_link)
 {
-    struct task *t = task_new(self, ev->header.msg_id, n_link);
+    struct task *t = hub_task_new(self, ev->header.msg_id, n_link);
 
     if (!t)
         hub_log(self, LOG_ERROR, "out of memory: task %.*s is not followed",
