@@ -22,7 +22,9 @@ class Control(Engines):
     _hub_stopping: bool
 
     if TYPE_CHECKING:
-        outstanding: set[str]
+
+        @property
+        def outstanding(self) -> set[str]: ...
 
         def _query(
             self, msg_type: str, content: dict[str, Any]
