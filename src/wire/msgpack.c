@@ -77,15 +77,27 @@ decode_bin(struct decoder *d, uint64_t n)
     return rc;
 }
 
+/* May a container of n items, each at least 'width' bytes, begin here? */
+static int
+enter(struct decoder *d, uint64_t n, size_t width, int depth)
+{
+    if (depth > SCAN_DEPTH)
+        return rh_fail(d->err, RH_ELIMIT, "msgpack: nested deeper than %d",
+                       SCAN_DEPTH);
+    if (n > left(d) / width)
+        return broken(d, "container longer than the rest");
+    return 0;
+}
+
 static int
 decode_array(struct decoder *d, uint64_t n, int depth)
 {
-    if (n > left(d))
-        return broken(d, "array longer than the rest");
+    int rc = enter(d, n, 1, depth);
+
+    if (rc < 0)
+        return rc;
     buf_add_char(d->out, '[');
     for (uint64_t i = 0; i < n; i++) {
-        int rc;
-
         if (i > 0)
             buf_add_str(d->out, ", ");
         rc = decode_value(d, depth + 1);
@@ -120,12 +132,12 @@ decode_key(struct decoder *d)
 static int
 decode_map(struct decoder *d, uint64_t n, int depth)
 {
-    if (n > left(d) / 2)
-        return broken(d, "map longer than the rest");
+    int rc = enter(d, n, 2, depth);
+
+    if (rc < 0)
+        return rc;
     buf_add_char(d->out, '{');
     for (uint64_t i = 0; i < n; i++) {
-        int rc;
-
         if (i > 0)
             buf_add_str(d->out, ", ");
         if (left(d) == 0)
@@ -204,9 +216,6 @@ decode_value(struct decoder *d, int depth)
 {
     uint8_t type;
 
-    if (depth > SCAN_DEPTH)
-        return rh_fail(d->err, RH_ELIMIT, "msgpack: nested deeper than %d",
-                       SCAN_DEPTH);
     if (left(d) == 0)
         return broken(d, "end instead of a value");
     type = *d->p++;

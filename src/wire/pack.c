@@ -91,12 +91,13 @@ pack_encode(const char *name, struct span json, struct buf *out, rh_error *err)
 
     if (!p)
         return pack_check(name, err);
-    // The encoders walk the text and rely on it being valid.
-    if (p->encode && json.n <= PACK_MAX_BYTES
-        && scan_object(json, NULL, 0, err) < 0)
-        return RH_EPROTO;
-    for (; p->encode && json.n && json.p[0] != '{'; json.n--)
-        json.p++; // white space
+    if (p->encode && json.n <= PACK_MAX_BYTES) {
+        // The encoders walk the text and rely on it being valid.
+        if (scan_object(json, NULL, 0, err) < 0)
+            return RH_EPROTO;
+        for (; json.p[0] != '{'; json.n--)
+            json.p++; // white space
+    }
     return run(p->encode, json, out, err);
 }
 

@@ -313,6 +313,37 @@ test_arrays(void **state)
 }
 
 static void
+test_members(void **state)
+{
+    struct span o = SPAN_LIT("{\"a\" : [1], \"b\\n\":{\"c\": 2} ,\"\":3}");
+    static const char *const want[][2] = {
+        {"\"a\"", "[1]"}, {"\"b\\n\"", "{\"c\": 2}"}, {"\"\"", "3"}};
+    static const char *const bad[] = {
+        "",           "[]",        "null",    "{",
+        "{,}",        "{\"a\"",    "{\"a\":", "{\"a\":1",
+        "{\"a\":1,}", "{\"a\" 1}", "{1:1}",   "{\"a\":1 \"b\":2}"};
+    struct span key, value;
+    size_t pos = 0;
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(scan_next_member(o, &pos, &key, &value), 1);
+        assert_true(span_is(key, want[i][0]));
+        assert_true(span_is(value, want[i][1]));
+    }
+    assert_int_equal(scan_next_member(o, &pos, &key, &value), 0);
+    assert_int_equal(scan_next_member(o, &pos, &key, &value), 0);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        int rc;
+
+        for (pos = 0;
+             (rc = scan_next_member(span_str(bad[i]), &pos, &key, &value)) > 0;)
+            ;
+        assert_int_equal(rc, RH_EPROTO);
+    }
+}
+
+static void
 test_captured_header(void **state)
 {
     struct header_view v;
@@ -384,6 +415,7 @@ main(void)
         cmocka_unit_test(test_strings),
         cmocka_unit_test(test_string_out_of_memory),
         cmocka_unit_test(test_arrays),
+        cmocka_unit_test(test_members),
         cmocka_unit_test(test_captured_header),
         cmocka_unit_test(test_header_refusals),
     };

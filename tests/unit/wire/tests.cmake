@@ -1,3 +1,3 @@
-foreach(name compose connfile msg replay scan session)
+foreach(name compose connfile msg pack replay scan session)
   rh_unit_test(wire ${name} base)
 endforeach()
