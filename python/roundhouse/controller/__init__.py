@@ -1,0 +1,1 @@
+"""The controller is a C program; this package holds what it needs from Python."""

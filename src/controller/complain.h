@@ -1,0 +1,30 @@
+/* complain.h - log lines that a stranger can cause, at a bounded rate
+ *
+ * At most ten lines per ten seconds and topic; then one that says how many
+ * were left out.  One thread owns a complain.
+ */
+#ifndef CONTROLLER_COMPLAIN_H
+#define CONTROLLER_COMPLAIN_H
+
+#include <stdint.h>
+
+#include "wire/msg.h"
+
+struct complain {
+    const char *topic;   // static: "mux", "task", ...
+    int64_t window_ms;   // start of the current ten seconds
+    unsigned n, dropped; // lines in it, written and not
+};
+
+void complain(struct complain *self, int64_t now, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Same at level debug: what happens in ordinary operation too. */
+void complain_quietly(struct complain *self, int64_t now, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Why a signature may be wrong: what the peer seems to use instead.  'parsed'
+ * message, our scheme; a static text.
+ */
+const char *signature_hint(const struct msg *m, const char *scheme);
+
+#endif /* CONTROLLER_COMPLAIN_H */

@@ -1,0 +1,62 @@
+/* note.h - what the controller's threads tell each other
+ *
+ * A note is one allocation that travels through a channel and is freed by the
+ * thread that takes it.  Messages inside are shared by reference.  Who sends
+ * what to whom:
+ *
+ *   hub    -> heart        EXPECT, BEATING, FORGET    which hearts to listen for
+ *   hub    -> relay, task  ENGINE_UP, ENGINE_DOWN     before clients are told
+ *   hub    -> task         SUBMIT                     a task of the hub's own
+ *   heart  -> hub          HEART_STARTED, HEART_STOPPED
+ *   relay  -> hub          TRAFFIC
+ *   task   -> hub          TRAFFIC, ASSIGNED
+ */
+#ifndef CONTROLLER_NOTE_H
+#define CONTROLLER_NOTE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/channel.h"
+#include "base/span.h"
+#include "wire/msg.h"
+
+enum note_kind {
+    NOTE_EXPECT,
+    NOTE_BEATING,
+    NOTE_FORGET,
+    NOTE_ENGINE_UP,
+    NOTE_ENGINE_DOWN,
+    NOTE_SUBMIT,
+    NOTE_HEART_STARTED,
+    NOTE_HEART_STOPPED,
+    NOTE_TRAFFIC,
+    NOTE_ASSIGNED
+};
+
+struct note {
+    enum note_kind kind;
+    int hub_kind;          // TRAFFIC: enum hub_kind
+    int engine;            // ENGINE_*: id
+    uint32_t capabilities; // ENGINE_UP
+    int64_t grace_ms;      // ENGINE_DOWN: replies this late still count
+    uint64_t seq;          // ENGINE_*: number of the event, from 1
+    size_t bytes;          // TRAFFIC: counted in the backlog
+    struct msg *m;         // SUBMIT, TRAFFIC: owned
+    struct span uuid;      // inside this allocation, as is
+    struct span text;      // ENGINE_DOWN: why; ASSIGNED: msg_id
+};
+
+/* NULL: out of memory. */
+struct note *note_new(enum note_kind kind, struct span uuid, struct span text);
+void note_free(struct note **self_p);
+void note_drop(void *note); // for channel_free
+
+/* Takes the note unless it returns RH_ENOMEM. */
+int note_push(struct channel *to, struct note **note_p);
+
+/* For news that must not get lost: waits for memory if there is none. */
+void note_push_sure(struct channel *to, enum note_kind kind, struct span uuid,
+                    struct span text, const struct note *fields);
+
+#endif /* CONTROLLER_NOTE_H */

@@ -1,0 +1,41 @@
+/* taskd.h - the task thread: the scheduler core bound to its sockets */
+#ifndef CONTROLLER_TASKD_H
+#define CONTROLLER_TASKD_H
+
+#include "base/channel.h"
+#include "controller/complain.h"
+#include "controller/feed.h"
+#include "controller/worker.h"
+#include "net/net.h"
+#include "sched/sched.h"
+#include "wire/compose.h"
+#include "wire/session.h"
+
+struct taskd {
+    struct worker worker;
+    struct net_sock *client, *engine; // ROUTERs; owned
+    struct channel *inbox;            // owned; ENGINE_*, SUBMIT
+    struct worker *hub;               // borrowed; woken when 'seen' moves
+    atomic_ullong seen;               // engine events known here
+
+    struct sched *sched;
+    struct session *session; // owned
+    const char *scheme;      // of signatures; borrowed
+    struct sender sender;
+    struct feed feed;
+    struct msg *stuck; // no memory to take it: next round again
+    int64_t due;       // sched_on_tick
+    int64_t now, wall_us;
+    struct complain complain;
+};
+
+int taskd_init(struct taskd *self, rh_error *err);
+/* Takes the session and the sockets, also on failure. */
+int taskd_start(struct taskd *self, struct net_sock **client,
+                struct net_sock **engine, struct session **session,
+                const char *scheme, const char *username,
+                const struct sched_config *config, struct backlog *backlog,
+                struct worker *hub, rh_error *err);
+void taskd_fini(struct taskd *self);
+
+#endif /* CONTROLLER_TASKD_H */
