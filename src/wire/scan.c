@@ -305,10 +305,12 @@ unescape(struct span body, uint8_t *out)
 static void
 store(struct scan_field *field, size_t n, struct span key, struct span value)
 {
+    char first = key.n ? (char)key.p[0] : '\0';
+
     for (size_t i = 0; i < n; i++) {
         const char *want = field[i].key;
 
-        if (key.n && want[0] == (char)key.p[0] && strlen(want) == key.n
+        if (want[0] == first && strlen(want) == key.n
             && memcmp(want, key.p, key.n) == 0) {
             field[i].value = value;
             return;

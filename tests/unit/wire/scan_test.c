@@ -129,12 +129,14 @@ test_fields(void **state)
                              {"b", SPAN_NONE},
                              {"missing", SPAN_LIT("stale")},
                              {"\xc3\xa4", SPAN_NONE},
-                             {"msg", SPAN_NONE}};
+                             {"msg", SPAN_NONE},
+                             {"", SPAN_NONE}};
     const char *json = " { \"b\" : [1, {\"a\": 2}] , \"a\":\t\"x\" ,"
-                       "\"\\u00e4\":3,\"a\": 4 , \"msg\\u0000\": 5 } ";
+                       "\"\\u00e4\":3,\"a\": 4 , \"msg\\u0000\": 5, \"\":6} ";
 
     (void)state;
-    assert_int_equal(scan_object(span_str(json), f, 5, NULL), 0);
+    assert_int_equal(scan_object(span_str(json), f, 6, NULL), 0);
+    assert_true(span_is(f[5].value, "6"));
     assert_true(span_is(f[0].value, "4")); // the last one counts
     assert_true(span_is(f[1].value, "[1, {\"a\": 2}]"));
     assert_int_equal(f[2].value.n, 0);
