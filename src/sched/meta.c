@@ -221,12 +221,12 @@ read_retry_on(struct task *t, struct span raw, struct wish *wish)
     struct span item;
     size_t at = 0;
     int rc = 0;
+    bool strings = true;
 
     if (raw.p[0] != '"')
         while ((rc = scan_next(raw, &at, &item)) > 0)
-            if (item.p[0] != '"')
-                rc = RH_EPROTO;
-    if (rc < 0)
+            strings = strings && item.p[0] == '"';
+    if (rc < 0 || !strings)
         return wish_fail(wish, "TypeError",
                          "retry_on must be a list of exception names");
     x = extra_of(t);

@@ -116,12 +116,27 @@ ladder_reserve(struct ladder *self)
 }
 
 static void
-ladder_release(struct ladder *self)
+free_first(struct list *buckets)
 {
-    struct list *link = self->spare.next;
+    struct list *link = buckets->next;
 
     list_remove(link);
     mem_free(bucket_at(link));
+}
+
+static void
+ladder_release(struct ladder *self)
+{
+    free_first(&self->spare);
+}
+
+static void
+ladder_fini(struct ladder *self)
+{
+    while (!list_empty(&self->buckets))
+        free_first(&self->buckets);
+    while (!list_empty(&self->spare))
+        free_first(&self->spare);
 }
 
 /* Bring a seat to where 'in' and 'rank' say; a 'used' one goes behind its
@@ -243,10 +258,8 @@ place_init(struct place *self)
 void
 place_fini(struct place *self)
 {
-    while (!list_empty(&self->room.spare))
-        ladder_release(&self->room);
-    while (!list_empty(&self->spare.spare))
-        ladder_release(&self->spare);
+    ladder_fini(&self->room);
+    ladder_fini(&self->spare);
     mem_free(self->v);
     mem_free(self->tree);
     mem_free(self->scratch);

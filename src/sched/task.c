@@ -358,7 +358,7 @@ task_due(struct sched *s, struct task *t)
 static void
 over(struct sched *s, struct task *t, bool ok, uint32_t serial)
 {
-    if (t->state == TASK_RUNNING)
+    if (t->engine)
         task_off_engine(s, t);
     queue_remove(s, t);
     disarm(s, t);

@@ -1,0 +1,3 @@
+foreach(name rules prefetch)
+  rh_unit_test(sched ${name} base wire)
+endforeach()
