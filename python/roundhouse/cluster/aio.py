@@ -15,7 +15,7 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 __all__ = ["Syncable", "maybe_await", "run_sync"]
 
@@ -87,10 +87,12 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     return call.task.result()
 
 
-class _Call:
+class _Call(Generic[T]):
     """A coroutine that runs on the loop of another thread."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop):
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop
+    ):
         self.over = threading.Event()
         self.task: asyncio.Task[T]
         self._coroutine = coroutine
@@ -132,6 +134,10 @@ def _twin(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
 
 class Syncable:
     """Mixin: ``async def f`` gets a blocking twin ``f_sync``."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -27,14 +27,28 @@ from functools import partial
 from typing import Any
 
 from traitlets import Any as AnyTrait
-from traitlets import Bool, Dict, Float, Integer, List, Unicode, default, import_item, validate
+from traitlets import (
+    Bool,
+    Dict,
+    Float,
+    Integer,
+    List,
+    Unicode,
+    default,
+    import_item,
+    validate,
+)
 from traitlets.config import Config, LoggingConfigurable
 
 from . import clusterfile
 from .aio import Syncable, maybe_await
 from .config import load_profile_config
 from .launcher.base import LauncherError, NotRunning, UnknownStatus, describe_exit
-from .launcher.registry import LauncherClass, abbreviate_launcher_class, find_launcher_class
+from .launcher.registry import (
+    LauncherClass,
+    abbreviate_launcher_class,
+    find_launcher_class,
+)
 from .process import Process, start_key
 from .profile import (
     abbreviate_profile_dir,
@@ -103,7 +117,9 @@ class Cluster(Syncable, LoggingConfigurable):
     cluster_id = Unicode(help="Tells clusters of one profile apart.").tag(to_dict=True)
     profile_dir = Unicode(help="Folder of the profile.").tag(to_dict=True)
     profile = Unicode("", help="Name of the profile, short for its folder.")
-    cluster_file = Unicode(help="Where this cluster is kept on disk; '' keeps it nowhere.")
+    cluster_file = Unicode(
+        help="Where this cluster is kept on disk; '' keeps it nowhere."
+    )
 
     engine_timeout = Integer(
         60, help="Seconds in which engines have to register.", config=True
@@ -133,7 +149,9 @@ class Cluster(Syncable, LoggingConfigurable):
         config=True,
     ).tag(to_dict=True)
     delay = Float(
-        0.0, help="Seconds between the starts of the controller and the engines.", config=True
+        0.0,
+        help="Seconds between the starts of the controller and the engines.",
+        config=True,
     ).tag(to_dict=True)
     n = Integer(
         None,
@@ -142,7 +160,9 @@ class Cluster(Syncable, LoggingConfigurable):
         config=True,
     ).tag(to_dict=True)
     load_profile = Bool(
-        True, help="Read ipcluster_config.py of the profile, if there is one.", config=True
+        True,
+        help="Read ipcluster_config.py of the profile, if there is one.",
+        config=True,
     )
     log_level = Integer(logging.INFO)
 
@@ -190,8 +210,12 @@ class Cluster(Syncable, LoggingConfigurable):
         parent = kwargs.get("parent")
         if given is None:
             given = parent.config if parent is not None else Config()
-        load = kwargs.get("load_profile", given.get("Cluster", {}).get("load_profile", True))
-        folder = kwargs.get("profile_dir") or default_profile_dir(kwargs.get("profile", ""))
+        load = kwargs.get(
+            "load_profile", given.get("Cluster", {}).get("load_profile", True)
+        )
+        folder = kwargs.get("profile_dir") or default_profile_dir(
+            kwargs.get("profile", "")
+        )
         profile_config = Config()
         if load and os.path.isdir(folder):
             profile_config = load_profile_config(folder, warnings.append)
@@ -216,7 +240,9 @@ class Cluster(Syncable, LoggingConfigurable):
 
     @default("cluster_file")
     def _default_cluster_file(self) -> str:
-        return os.path.join(self.profile_dir, "security", f"cluster-{self.cluster_id}.json")
+        return os.path.join(
+            self.profile_dir, "security", f"cluster-{self.cluster_id}.json"
+        )
 
     @default("log")
     def _default_log(self) -> Any:
@@ -316,9 +342,13 @@ class Cluster(Syncable, LoggingConfigurable):
             return
         self._knew_controller = True
         try:
-            self.controller = self.controller_launcher_class.from_dict(d["state"], parent=self)
+            self.controller = self.controller_launcher_class.from_dict(
+                d["state"], parent=self
+            )
         except NotRunning as e:
-            self.log.warning("The controller of %r does not run any more: %s", self.cluster_id, e)
+            self.log.warning(
+                "The controller of %r does not run any more: %s", self.cluster_id, e
+            )
         except UnknownStatus as e:
             self.elsewhere["controller"] = (d, str(e))
         else:
@@ -327,7 +357,9 @@ class Cluster(Syncable, LoggingConfigurable):
     def _take_up_set(self, set_id: str, state: dict[str, Any]) -> None:
         self._known_sets.add(set_id)
         kind = state.get("class")
-        cls = find_launcher_class(kind, "engine") if kind else self.engine_launcher_class
+        cls: Any = self.engine_launcher_class
+        if kind:
+            cls = find_launcher_class(kind, "engine")
         try:
             launcher = cls.from_dict(state, engine_set_id=set_id, parent=self)
         except NotRunning as e:
@@ -358,7 +390,9 @@ class Cluster(Syncable, LoggingConfigurable):
         """
         if cluster_file is None:
             folder = os.path.abspath(profile_dir or default_profile_dir(profile or ""))
-            cluster_file = os.path.join(folder, "security", f"cluster-{cluster_id}.json")
+            cluster_file = os.path.join(
+                folder, "security", f"cluster-{cluster_id}.json"
+            )
         kwargs.setdefault("cluster_file", cluster_file)
         return cls.from_dict(clusterfile.read(cluster_file), **kwargs)
 
@@ -376,8 +410,8 @@ class Cluster(Syncable, LoggingConfigurable):
 
         Parts that other processes added to the file stay in it.
         """
-        if not self.cluster_file:
-            return
+        if not self.cluster_file or not (self._knew_controller or self._known_sets):
+            return  # nothing in the file is ours
         with self._file_lock:
             running = self._is_running()
             if not running and not os.path.exists(self.cluster_file):
@@ -419,7 +453,9 @@ class Cluster(Syncable, LoggingConfigurable):
                 try:
                     self._take_up_set(set_id, state)
                 except (LauncherError, KeyError, ImportError) as e:
-                    self.log.warning("Engine set %s cannot be stopped from here: %s", set_id, e)
+                    self.log.warning(
+                        "Engine set %s cannot be stopped from here: %s", set_id, e
+                    )
 
     def _is_running(self) -> bool:
         """Whether any part runs, or may run on another machine."""
@@ -447,7 +483,11 @@ class Cluster(Syncable, LoggingConfigurable):
                 self._refuse_running(old)
             d = self.to_dict()
             pid = os.getpid()
-            d["starting"] = {"pid": pid, "key": start_key(pid), "host": socket.gethostname()}
+            d["starting"] = {
+                "pid": pid,
+                "key": start_key(pid),
+                "host": socket.gethostname(),
+            }
             clusterfile.write(self.cluster_file, d)
 
     def _refuse_running(self, old: dict[str, Any]) -> None:
@@ -487,7 +527,9 @@ class Cluster(Syncable, LoggingConfigurable):
         started it), LauncherError if it cannot be started.  That it was started does not mean that it is ready.
         """
         if self.controller is not None and self.controller.state != "after":
-            raise RuntimeError("the controller runs already; stop_controller() stops it")
+            raise RuntimeError(
+                "the controller runs already; stop_controller() stops it"
+            )
         create_profile_dir(self.profile_dir)
         self._own()
         controller = self.controller_launcher_class(
@@ -522,7 +564,9 @@ class Cluster(Syncable, LoggingConfigurable):
         if not args:
             return
         if not hasattr(controller, "controller_args"):
-            self.log.warning("%s takes no arguments; ignoring %s", type(controller).__name__, args)
+            self.log.warning(
+                "%s takes no arguments; ignoring %s", type(controller).__name__, args
+            )
             return
         controller.controller_args = [*controller.controller_args, *args]
 
@@ -655,7 +699,9 @@ class Cluster(Syncable, LoggingConfigurable):
         await self.stop_engines(engine_set_id)
         await self.start_engines(n, engine_set_id)
 
-    async def signal_engines(self, signum: int, engine_set_id: str | None = None) -> None:
+    async def signal_engines(
+        self, signum: int, engine_set_id: str | None = None
+    ) -> None:
         """Send a signal to the engines of one set, or of all."""
         if engine_set_id is None:
             for set_id in list(self.engines):
@@ -663,6 +709,55 @@ class Cluster(Syncable, LoggingConfigurable):
             return
         self.log.info("Sending signal %d to engine set %s", signum, engine_set_id)
         await maybe_await(self.engines[engine_set_id].signal(signum))
+
+    # -- single engines --------------------------------------------------------
+
+    async def _engine_by_id(self, engine_id: int) -> tuple[Any, str]:
+        """The engine set that has an engine, and the set's name for it.
+
+        Raises KeyError if no such engine is registered, LauncherError if none
+        of our launchers knows it as a single one.
+        """
+        if self.controller is None:
+            raise RuntimeError("the cluster has no controller to ask for engines")
+        info = await maybe_await(self.controller.get_connection_info())
+        registered = await _in_thread(lambda: _registered(info["client"]))
+        if engine_id not in registered:
+            known = ", ".join(map(str, sorted(registered))) or "none"
+            raise KeyError(f"there is no engine {engine_id}; registered: {known}")
+        for engine_set in self.engines.values():
+            find = getattr(engine_set, "find_engine", None)
+            identifier = find(registered[engine_id]) if find else None
+            if identifier is not None:
+                return engine_set, identifier
+        raise LauncherError(
+            f"no launcher of this cluster knows engine {engine_id} by itself; "
+            "act on its set, or use a Client"
+        )
+
+    async def stop_engine(self, engine_id: int) -> None:
+        """Stop one engine by its id.
+
+        Raises KeyError if there is none, LauncherError if it was not started by
+        this cluster or can only be stopped with its whole set.
+        """
+        engine_set, identifier = await self._engine_by_id(engine_id)
+        await engine_set.stop_one(identifier)
+        self.update_cluster_file()
+
+    async def restart_engine(self, engine_id: int) -> None:
+        """Stop one engine and start another in its place.
+
+        The new one asks for the same id.  Raises as stop_engine() does.
+        """
+        engine_set, identifier = await self._engine_by_id(engine_id)
+        await engine_set.restart_one(identifier, engine_id)
+        self.update_cluster_file()
+
+    async def signal_engine(self, signum: int, engine_id: int) -> None:
+        """Send a signal to one engine.  Raises as stop_engine() does."""
+        engine_set, identifier = await self._engine_by_id(engine_id)
+        engine_set.signal_one(identifier, signum)
 
     # -- the whole -------------------------------------------------------------
 
@@ -708,7 +803,9 @@ class Cluster(Syncable, LoggingConfigurable):
     async def connect_client(self, **client_kwargs: Any) -> Any:
         """A Client of this cluster; `client_kwargs` are the Client's."""
         if self.controller is None:
-            raise RuntimeError("the cluster has no controller; start_cluster() starts one")
+            raise RuntimeError(
+                "the cluster has no controller; start_cluster() starts one"
+            )
         info = await maybe_await(self.controller.get_connection_info())
         from roundhouse import Client
 
@@ -723,7 +820,9 @@ class Cluster(Syncable, LoggingConfigurable):
             )
         )
 
-    async def start_and_connect(self, n: int | None = None, activate: bool = False) -> Any:
+    async def start_and_connect(
+        self, n: int | None = None, activate: bool = False
+    ) -> Any:
         """Start the cluster, connect, and wait for n engines.
 
         With `activate` the ``%px`` magics work on all engines.  Returns the
@@ -740,7 +839,9 @@ class Cluster(Syncable, LoggingConfigurable):
             if n is None:
                 n = sum(es.n for es in self.engines.values())
             if n:
-                arrived = client.wait_for_engines(n, block=False, timeout=self.engine_timeout)
+                arrived = client.wait_for_engines(
+                    n, block=False, timeout=self.engine_timeout
+                )
                 await asyncio.wrap_future(arrived)
             if activate:
                 view = client[:]
@@ -798,6 +899,17 @@ def _is_alive(starter: dict[str, Any] | None) -> bool:
     return Process.is_running(starter["pid"], starter.get("key", ""))
 
 
+def _registered(client_info: dict[str, Any]) -> dict[int, str]:
+    """The registered engines, id to name on the wire, asked of the controller."""
+    from roundhouse import _core
+
+    client = _core.Client(json.dumps(client_info))
+    try:
+        return client.engines()
+    finally:
+        client.close(0)
+
+
 async def _together(coroutines: list[Any]) -> None:
     """Run side by side, all of them to the end; then raise the first error."""
     for result in await asyncio.gather(*coroutines, return_exceptions=True):
@@ -820,10 +932,10 @@ async def _in_thread(f: Any) -> Any:
 
     def work() -> None:
         try:
-            result = (f(), None)
+            value, error = f(), None
         except BaseException as e:
-            result = (None, e)
-        loop.call_soon_threadsafe(settle, *result)
+            value, error = None, e
+        loop.call_soon_threadsafe(settle, value, error)
 
     threading.Thread(target=work, daemon=True, name="roundhouse-connect").start()
     return await future

@@ -78,7 +78,9 @@ def load_files(folders: list[str], stem: str, extra: str = "") -> Config:
     return merged
 
 
-def load_profile_config(profile_dir: str, warn: Callable[[str], Any] | None = None) -> Config:
+def load_profile_config(
+    profile_dir: str, warn: Callable[[str], Any] | None = None
+) -> Config:
     """The ipcluster configuration of a profile, old names forwarded."""
     config = load_files(config_folders(profile_dir), "ipcluster_config")
     for sentence in forward_old_names(config):

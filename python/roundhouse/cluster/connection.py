@@ -45,7 +45,7 @@ def _load(path: str) -> dict[str, Any] | None:
 def listens(info: Mapping[str, Any], timeout: float = 0.25) -> bool:
     """Whether somebody on this machine listens where `info` says the hub is."""
     transport, _, host = str(info.get("interface", "")).partition("://")
-    port = info.get("registration")
+    port: Any = info.get("registration")
     if transport == "ipc":
         path = f"{host}-{port}"
         with socket.socket(socket.AF_UNIX) as s:

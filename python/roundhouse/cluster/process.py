@@ -210,7 +210,7 @@ class Process:
         try:
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         except (AttributeError, OSError):
-            self._popen.wait()
+            pass  # _reap() waits as well
         self._reap()
 
     def _wait_stranger(self) -> None:
@@ -264,9 +264,13 @@ class Process:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
 
+        def settle() -> None:
+            if not done.done():
+                done.set_result(None)
+
         def tell(_: Process) -> None:
             try:
-                loop.call_soon_threadsafe(lambda: done.done() or done.set_result(None))
+                loop.call_soon_threadsafe(settle)
             except RuntimeError:
                 pass  # that loop is closed: nobody waits there any more
 

@@ -73,5 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     near = difflib.get_close_matches(first, VERBS, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else "see ipcluster --help"
-    sys.stderr.write(textwrap.shorten(f"ipcluster: unknown verb {first!r}; {hint}", 200) + "\n")
+    sys.stderr.write(
+        textwrap.shorten(f"ipcluster: unknown verb {first!r}; {hint}", 200) + "\n"
+    )
     return 2

@@ -36,7 +36,9 @@ class EngineCounter:
         self._fail = fail
         self._timeout = timeout
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="roundhouse-count")
+        self._thread = threading.Thread(
+            target=self._run, daemon=True, name="roundhouse-count"
+        )
         self._thread.start()
 
     def close(self) -> None:

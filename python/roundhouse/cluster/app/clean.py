@@ -14,14 +14,19 @@ CLS = "IPClusterClean"
 def command(prog: str) -> Any:
     rows = [
         options.Flag("all", {f"{CLS}.all_profiles": True}, "Clean every profile."),
-        options.Option(f"{CLS}.all_profiles", options.boolean, False, "Clean every profile."),
+        options.Option(
+            f"{CLS}.all_profiles", options.boolean, False, "Clean every profile."
+        ),
         options.Flag(
             "force",
             {f"{CLS}.force": True},
             "Remove the files of running clusters too; their processes may be left.",
         ),
         options.Option(
-            f"{CLS}.force", options.boolean, False, "Remove the files of running clusters too."
+            f"{CLS}.force",
+            options.boolean,
+            False,
+            "Remove the files of running clusters too.",
         ),
     ]
     return make_command(

@@ -149,7 +149,11 @@ def _trait_help(known: dict[str, Any]) -> Iterator[str]:
             if full in known:
                 continue
             yield f"  --{full}=<{type(trait).__name__}>"
-            default = "" if name in MACHINE_DEFAULTS else f" Default: {trait.default_value_repr()}."
+            default = (
+                ""
+                if name in MACHINE_DEFAULTS
+                else f" Default: {trait.default_value_repr()}."
+            )
             yield textwrap.fill(
                 " ".join((trait.help or "").split()) + default, 79,
                 initial_indent="      ", subsequent_indent="      ",
@@ -160,7 +164,7 @@ def _trait_help(known: dict[str, Any]) -> Iterator[str]:
 MACHINE_DEFAULTS = ("controller_cmd", "engine_cmd", "output_file")
 
 
-def trait_classes() -> list[type]:
+def trait_classes() -> list[Any]:
     """Cluster and the launcher classes of this package."""
     from ..cluster import Cluster
     from ..launcher import all_launchers
@@ -168,7 +172,9 @@ def trait_classes() -> list[type]:
     return [Cluster, *all_launchers()]
 
 
-def make_command(prog: str, about: str, rows: list[Any], *, traits: bool, **kwargs: Any) -> Any:
+def make_command(
+    prog: str, about: str, rows: list[Any], *, traits: bool, **kwargs: Any
+) -> Any:
     """A Command; with `traits`, --Class.trait of launchers is let through."""
     foreign = (lambda cls, trait: bool(_CLASS_NAME.match(cls))) if traits else None
     return _ClusterCommand(prog, about, rows, foreign=foreign, **kwargs)
@@ -229,7 +235,9 @@ def open_session(cls: str, command: Any, argv: list[str]) -> Session:
             raise ConfigError(f"--work-dir: {e.filename}: {e.strerror}") from None
     _set_up_log(session)
     if session.get("log_url"):
-        sentences.append("log lines are not published over the network; use --log-to-file")
+        sentences.append(
+            "log lines are not published over the network; use --log-to-file"
+        )
     for sentence in sentences:
         session.log.warning("%s", sentence)
     return session
@@ -241,7 +249,9 @@ def _load(session: Session) -> list[str]:
     try:
         config = load_files(folders, "ipcluster_config", session.get("config_file"))
     except Exception as e:
-        where = f"line {e.lineno} of {e.filename}: " if isinstance(e, SyntaxError) else ""
+        where = (
+            f"line {e.lineno} of {e.filename}: " if isinstance(e, SyntaxError) else ""
+        )
         raise ConfigError(f"configuration: {where}{type(e).__name__}: {e}") from e
     said = forward_old_names(config)
     try:
@@ -266,7 +276,7 @@ def _check_foreign(session: Session) -> None:
     """Refuse --Class.trait of classes and traits that do not exist."""
     from ..launcher.registry import find_launcher_class
 
-    classes = {c.__name__: c for c in trait_classes()}
+    classes: dict[str, Any] = {c.__name__: c for c in trait_classes()}
     for kind in ("engine", "controller"):
         name = session.config.Cluster.get(f"{kind}_launcher_class")
         if isinstance(name, str):
@@ -274,13 +284,19 @@ def _check_foreign(session: Session) -> None:
                 chosen = find_launcher_class(name, kind)
             except (KeyError, ImportError) as e:
                 raise ConfigError(e.args[0]) from None
-            classes.update({c.__name__: c for c in chosen.__mro__ if hasattr(c, "class_traits")})
+            classes.update(
+                {c.__name__: c for c in chosen.__mro__ if hasattr(c, "class_traits")}
+            )
     for full, text in session.parsed.foreign.items():
         section, _, trait = full.rpartition(".")
         if section in CONTROLLER_CLASSES:
             continue
         cls = classes.get(section)
-        known = [f"{c}.{t}" for c, k in classes.items() for t in k.class_trait_names(config=True)]
+        known = [
+            f"{c}.{t}"
+            for c, k in classes.items()
+            for t in k.class_trait_names(config=True)
+        ]
         if cls is None or full not in known:
             near = difflib.get_close_matches(full, known, n=1, cutoff=0.5)
             hint = f"; did you mean --{near[0]}?" if near else ""

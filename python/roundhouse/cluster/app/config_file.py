@@ -29,13 +29,13 @@ c = get_config()  # noqa: F821
 def ipcluster_config() -> str:
     """The text of the file."""
     out = [_HEAD]
-    for cls in ("IPClusterStart", "IPClusterEngines"):
+    for app in ("IPClusterStart", "IPClusterEngines"):
         rows = [
             r
-            for r in cluster_rows(cls, controller=False)
-            if isinstance(r, options.Option) and r.name.startswith(cls)
+            for r in cluster_rows(app, controller=False)
+            if isinstance(r, options.Option) and r.name.startswith(app)
         ]
-        out += [_title(cls), *(_entry(r.name, r.help, repr(r.default)) for r in rows)]
+        out += [_title(app), *(_entry(r.name, r.help, repr(r.default)) for r in rows)]
     for cls in trait_classes():
         entries = list(_traits(cls))
         if entries:

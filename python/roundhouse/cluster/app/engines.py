@@ -69,7 +69,9 @@ def run(argv: list[str], prog: str) -> int:
     )
     code = asyncio.run(foreground.run())
     if daemonize and code == 0:
-        session.log.info("Leaving the engines running; `ipcluster stop` stops the cluster")
+        session.log.info(
+            "Leaving the engines running; `ipcluster stop` stops the cluster"
+        )
         print(cluster.cluster_file)
     return code
 
@@ -102,7 +104,9 @@ async def _count(foreground: Foreground) -> None:
     Without a connection file the engines wait for one themselves.
     """
     cluster = foreground.cluster
-    path = os.path.join(cluster.profile_dir, "security", _client_file(cluster.cluster_id))
+    path = os.path.join(
+        cluster.profile_dir, "security", _client_file(cluster.cluster_id)
+    )
     try:
         with open(path, encoding="utf-8") as f:
             info = json.load(f)

@@ -91,8 +91,9 @@ class Foreground:
         self.cluster.watch_engine_sets(self._watch_set)
         code = 1
         up = asyncio.ensure_future(self._bring_up())
+        either: list[asyncio.Future[Any]] = [up, self._over]
         try:
-            await asyncio.wait({up, self._over}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if up.done() and up.exception() is None:
                 if self._daemonize and not self._over.done():
                     return 0
@@ -107,14 +108,18 @@ class Foreground:
                 await asyncio.wait({up})
             if self._counter is not None:
                 self._counter.close()
-            if code != ALREADY_STARTED and not (self._daemonize and self._up and not self._over.done()):
+            if code != ALREADY_STARTED and not (
+                self._daemonize and self._up and not self._over.done()
+            ):
                 await self._shut_down()
         return code
 
     def _explain(self, error: BaseException | None) -> int:
         """Say why the cluster is not up; returns the exit code."""
         self.log.critical("%s", error)
-        if not isinstance(error, (Failure, TimeoutError, LauncherError, ClusterRunning)):
+        if not isinstance(
+            error, (Failure, TimeoutError, LauncherError, ClusterRunning)
+        ):
             self.log.debug("in detail", exc_info=error)
         return ALREADY_STARTED if isinstance(error, ClusterRunning) else 1
 
@@ -123,7 +128,9 @@ class Foreground:
         engine_set = self.cluster.engines[set_id]
         engine_set.on_stop(lambda data: self._later(self._set_ended, data))
         if not getattr(engine_set, "starts_at_once", True):
-            self.log.info("The engines are queued and will come when the queue lets them")
+            self.log.info(
+                "The engines are queued and will come when the queue lets them"
+            )
         elif self._base is not None and engine_set.n:
             await self._wait_for_engines(engine_set.n)
         else:
@@ -171,7 +178,9 @@ class Foreground:
     def _watch_set(self, engine_set: Any) -> None:
         """Notice when single engines of a set end."""
         if hasattr(engine_set, "on_engine_stop"):
-            engine_set.on_engine_stop(lambda data: self._later(self._engine_ended, data))
+            engine_set.on_engine_stop(
+                lambda data: self._later(self._engine_ended, data)
+            )
 
     def _engine_ended(self, data: dict[str, Any]) -> None:
         if data["expected"]:
@@ -183,7 +192,9 @@ class Foreground:
         deadline = self._began + self.cluster.engine_timeout
         while self._came < n and self._base is not None:
             if self._lost and (self._daemonize or self._lost >= n):
-                raise Failure(f"{self._lost} of {n} engines ended before they registered")
+                raise Failure(
+                    f"{self._lost} of {n} engines ended before they registered"
+                )
             self._tell_progress(n)
             left = deadline - time.monotonic()
             if left <= 0:
@@ -237,7 +248,9 @@ class Foreground:
             return
         code = (data or {}).get("exit_code")
         if code:
-            self.log.critical("The controller ended (%s); stopping", describe_exit(code))
+            self.log.critical(
+                "The controller ended (%s); stopping", describe_exit(code)
+            )
         else:
             self.log.info("The controller has stopped; stopping the rest")
         self.finish(1 if code else 0)

@@ -45,7 +45,9 @@ def run(argv: list[str], prog: str) -> int:
         print(json.dumps([c.to_dict() for c in clusters]))
         return 0
     rows = [_COLUMNS, *map(_row, clusters)]
-    widths = [max(least, *(len(r[i]) for r in rows)) for i, least in enumerate(_LEAST_WIDTHS)]
+    widths = [
+        max(least, *(len(r[i]) for r in rows)) for i, least in enumerate(_LEAST_WIDTHS)
+    ]
     for row in rows:
         print(" ".join(f"{cell:{w}}" for cell, w in zip(row, widths)).rstrip())
     return 0
@@ -65,9 +67,15 @@ def _row(cluster: Cluster) -> tuple[str, ...]:
         cluster.cluster_id or "''",
         running,
         str(sum(s["n"] if isinstance(s, dict) else s.n for s in sets)),
-        launcher[: -len("EngineSetLauncher")] if launcher.endswith("EngineSetLauncher") else launcher,
+        launcher[: -len("EngineSetLauncher")]
+        if launcher.endswith("EngineSetLauncher")
+        else launcher,
     )
 
 
 def _sets_elsewhere(cluster: Cluster) -> list[dict[str, Any]]:
-    return [{"n": 0, **d} for part, (d, _) in cluster.elsewhere.items() if part != "controller"]
+    return [
+        {"n": 0, **d}
+        for part, (d, _) in cluster.elsewhere.items()
+        if part != "controller"
+    ]

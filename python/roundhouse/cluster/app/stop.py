@@ -22,7 +22,10 @@ def command(prog: str) -> Any:
             "Stop every cluster of the profile.",
         ),
         options.Option(
-            f"{CLS}.all_cluster_ids", options.boolean, False, "Stop every cluster of the profile."
+            f"{CLS}.all_cluster_ids",
+            options.boolean,
+            False,
+            "Stop every cluster of the profile.",
         ),
         options.Option(
             f"{CLS}.signal",

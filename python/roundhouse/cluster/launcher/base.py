@@ -18,10 +18,10 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from traitlets import Dict, Float, Integer, List, Unicode, default
 from traitlets import Any as AnyTrait
+from traitlets import Dict, Float, Integer, List, Unicode, default
 from traitlets.config.configurable import LoggingConfigurable
 
 from ..connection import Arrival
@@ -37,6 +37,8 @@ __all__ = [
     "describe_exit",
     "find_program",
 ]
+
+L = TypeVar("L", bound="BaseLauncher")
 
 # Never inherited by what we start: they speak of the cluster that we may
 # ourselves be an engine of.
@@ -110,7 +112,7 @@ class BaseLauncher(LoggingConfigurable):
     state = Unicode("before", help="before, running or after").tag(to_dict=True)
     start_data = AnyTrait()
     stop_data = AnyTrait()
-    stop_callbacks = List()
+    stop_callbacks: Any = List()
 
     # Whether start() means that it runs; False where a queue decides when.
     starts_at_once = True
@@ -264,8 +266,13 @@ class BaseLauncher(LoggingConfigurable):
 
     @classmethod
     def from_dict(
-        cls, d: dict[str, Any], *, config: Any = None, parent: Any = None, **kwargs: Any
-    ) -> BaseLauncher:
+        cls: type[L],
+        d: dict[str, Any],
+        *,
+        config: Any = None,
+        parent: Any = None,
+        **kwargs: Any,
+    ) -> L:
         """A launcher as it was in another process.
 
         Raises NotRunning if what it launched has ended, UnknownStatus if that
@@ -386,3 +393,12 @@ class EngineLauncher(BaseLauncher):
         Launchers that see only the whole set never call it.
         """
         self._engine_callbacks.append(f)
+
+    def find_engine(self, uuid: str) -> str | None:
+        """The identifier of the engine that has this name on the wire.
+
+        None if it is not of this set, or if the launcher sees only the whole
+        set.  Launchers that know single engines have stop_one(identifier),
+        restart_one(identifier, engine_id) and signal_one(identifier, sig) too.
+        """
+        return None

@@ -11,7 +11,8 @@ import asyncio
 import os
 import signal
 import socket
-from typing import Any
+import uuid
+from typing import Any, TypeVar
 
 from traitlets import Dict, Float, Integer, List, Unicode, default
 
@@ -34,6 +35,9 @@ __all__ = [
     "LocalProcessLauncher",
 ]
 
+P = TypeVar("P", bound="LocalProcessLauncher")
+S = TypeVar("S", bound="LocalEngineSetLauncher")
+
 
 class LocalProcessLauncher(BaseLauncher):
     """One process on this machine."""
@@ -50,9 +54,9 @@ class LocalProcessLauncher(BaseLauncher):
 
     cmd_and_args = List(Unicode())
     pid = Integer(-1).tag(to_dict=True)
-    process_key = Unicode(help="Start time; tells it from a later process of the same id.").tag(
-        to_dict=True
-    )
+    process_key = Unicode(
+        help="Start time; tells it from a later process of the same id."
+    ).tag(to_dict=True)
     host = Unicode(help="Machine on which it runs.").tag(to_dict=True)
     output_file = Unicode(help="Where its output goes.").tag(to_dict=True)
 
@@ -98,7 +102,7 @@ class LocalProcessLauncher(BaseLauncher):
         )
 
     @classmethod
-    def from_dict(cls, d: dict[str, Any], **kwargs: Any) -> LocalProcessLauncher:
+    def from_dict(cls: type[P], d: dict[str, Any], **kwargs: Any) -> P:
         self = super().from_dict(d, **kwargs)
         self._take_up()
         return self
@@ -215,8 +219,22 @@ class LocalControllerLauncher(LocalProcessLauncher, ControllerLauncher):
 class LocalEngineLauncher(LocalProcessLauncher, EngineLauncher):
     """One engine on this machine."""
 
+    engine_uuid = Unicode(help="The engine's name on the wire.").tag(to_dict=True)
+
+    # The id it asks the controller for, when it takes another's place.
+    wanted_id: int | None = None
+
+    @default("engine_uuid")
+    def _default_engine_uuid(self) -> str:
+        return str(uuid.uuid4())
+
     def find_args(self) -> list[str]:
-        return self.engine_cmd + self.cluster_args + self.engine_args
+        args = self.engine_cmd + self.cluster_args + self.engine_args
+        if self.engine_uuid:
+            args.append(f"--ident={self.engine_uuid}")
+        if self.wanted_id is not None:
+            args.append(f"--IPEngine.id={self.wanted_id}")
+        return args
 
 
 class LocalEngineSetLauncher(LocalEngineLauncher):
@@ -231,6 +249,7 @@ class LocalEngineSetLauncher(LocalEngineLauncher):
 
     launcher_class = LocalEngineLauncher
     output_file = ""
+    engine_uuid = ""
 
     launchers = Dict(help="The launchers of the engines that run, by identifier.")
     outputs = Dict(help="Last output of the engines that have ended.")
@@ -250,7 +269,7 @@ class LocalEngineSetLauncher(LocalEngineLauncher):
         return d
 
     @classmethod
-    def from_dict(cls, d: dict[str, Any], **kwargs: Any) -> LocalEngineSetLauncher:
+    def from_dict(cls: type[S], d: dict[str, Any], **kwargs: Any) -> S:
         self = super().from_dict(d, **kwargs)
         for i, state in d.get("engines", {}).items():
             try:
@@ -289,7 +308,7 @@ class LocalEngineSetLauncher(LocalEngineLauncher):
         el.shows_output = False
         return el
 
-    async def start(self, n: int) -> list[int]:
+    async def start(self, n: int) -> list[int]:  # type: ignore[override]
         """Start n engines; all or none.
 
         Raises LauncherError.
@@ -305,15 +324,17 @@ class LocalEngineSetLauncher(LocalEngineLauncher):
         except BaseException:
             await self.stop()
             raise
-        finally:
-            self._starting = False
         self.notify_start(pids)
-        if not self.launchers and n:
+        with self._state_lock:
+            self._starting = False
+            over = not self.launchers
+        if over:  # none was asked for, or all have ended meanwhile
             self._set_ended()
         return pids
 
-    def _start_one(self, identifier: str) -> int:
+    def _start_one(self, identifier: str, wanted_id: int | None = None) -> int:
         el = self.engine_launcher(identifier)
+        el.wanted_id = wanted_id
         pid = el.start()
         self.launchers[identifier] = el
         el.on_stop(self._engine_ended)
@@ -353,7 +374,11 @@ class LocalEngineSetLauncher(LocalEngineLauncher):
             self.log.warning("%s; as engine %s", what, self._reasons[reason])
             return
         self._reasons[reason] = el.identifier
-        said = f"it printed (all of it in {el.output_file}):\n{output}" if output else "it printed nothing"
+        said = (
+            f"it printed (all of it in {el.output_file}):\n{output}"
+            if output
+            else "it printed nothing"
+        )
         self.log.warning("%s; %s", what, said)
 
     def _set_ended(self) -> None:
@@ -384,9 +409,32 @@ class LocalEngineSetLauncher(LocalEngineLauncher):
     async def join(self, timeout: float | None = None) -> None:
         await _all(lambda el=el: el.join(timeout) for el in self._each())
 
+    def find_engine(self, uuid: str) -> str | None:
+        for identifier, el in list(self.launchers.items()):
+            if el.engine_uuid == uuid:
+                return identifier
+        return None
+
     async def stop_one(self, identifier: str) -> None:
         """Stop one engine of the set.  Raises KeyError."""
         await self.launchers[identifier].stop()
+
+    async def restart_one(self, identifier: str, engine_id: int) -> None:
+        """Stop one engine and start another that asks for its id.
+
+        Raises KeyError, or LauncherError if the new one cannot be started.
+        """
+        el = self.launchers[identifier]
+        self._starting = True  # the set has not ended, even if this was the last
+        try:
+            await el.stop()
+            self._start_one(identifier, engine_id)
+        finally:
+            with self._state_lock:
+                self._starting = False
+                over = not self.launchers
+            if over:
+                self._set_ended()
 
     def signal_one(self, identifier: str, sig: int) -> None:
         """Signal one engine of the set.  Raises KeyError."""
@@ -404,7 +452,9 @@ class LocalEngineSetLauncher(LocalEngineLauncher):
         for identifier, el in list(self.launchers.items()):
             parts[identifier] = el.get_output(remove=remove)
         return "\n".join(
-            f"Output of engine {i}:\n{_indent(text)}" for i, text in parts.items() if text
+            f"Output of engine {i}:\n{_indent(text)}"
+            for i, text in parts.items()
+            if text
         )
 
 

@@ -43,7 +43,7 @@ _ENDINGS = {"controller": "ControllerLauncher", "engine": "EngineSetLauncher"}
 _KINDS = {"controller": "controller", "engine": "engine", "engineset": "engine"}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _entry_points(kind: str) -> dict[str, Any]:
     """The entry points of other packages, by lower-case name."""
     from importlib.metadata import entry_points
@@ -53,7 +53,7 @@ def _entry_points(kind: str) -> dict[str, Any]:
         try:
             points = entry_points(group=group)
         except TypeError:  # Python 3.9
-            points = entry_points().get(group, [])
+            points = entry_points().get(group, [])  # type: ignore[arg-type]
         for point in points:
             # ipyparallel's own launchers start ipyparallel's own programs.
             if not point.value.startswith("ipyparallel."):
@@ -157,6 +157,10 @@ class LauncherClass(TraitType):
                 from traitlets import TraitError
 
                 raise TraitError(e.args[0]) from None
-        if not (isinstance(value, type) and hasattr(value, "start") and hasattr(value, "stop")):
+        if not (
+            isinstance(value, type)
+            and hasattr(value, "start")
+            and hasattr(value, "stop")
+        ):
             self.error(obj, value)
         return value
