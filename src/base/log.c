@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 // What the lock guards:
 static char log_name[64] = "roundhouse";
 static int log_fd = STDERR_FILENO;
+static bool is_file; // log_fd is ours: log_to_file opened it
 static unsigned long lost; // lines since the last one that went through
 static bool torn;          // the target ends in the middle of a line
 
@@ -55,14 +57,24 @@ log_to_file(const char *path)
     if (fd < 0)
         return RH_EIO;
     pthread_mutex_lock(&lock);
-    old = log_fd;
+    old = is_file ? log_fd : -1;
     log_fd = fd;
+    is_file = true;
     lost = 0;
     torn = false;
     pthread_mutex_unlock(&lock);
-    if (old != STDERR_FILENO)
+    if (old >= 0)
         close(old);
     return 0;
+}
+
+void
+log_to_fd(int fd)
+{
+    pthread_mutex_lock(&lock);
+    if (!is_file)
+        log_fd = fd;
+    pthread_mutex_unlock(&lock);
 }
 
 /* write(2) that neither gives up halfway nor raises SIGPIPE.  Returns how

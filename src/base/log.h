@@ -12,6 +12,10 @@ enum log_level { LOG_DEBUG = 10, LOG_INFO = 20, LOG_WARN = 30, LOG_ERROR = 40 };
 
 void log_setup(const char *name, enum log_level level);
 int log_to_file(const char *path); // appends; RH_EIO with errno kept
+/* Another descriptor in place of stderr; it stays the caller's.  A log file
+ * goes on as it is.
+ */
+void log_to_fd(int fd);
 enum log_level log_level(void);
 void log_write(enum log_level level, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));

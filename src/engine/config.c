@@ -44,8 +44,7 @@ take_int(struct span raw, const char *key, int64_t low, int64_t high,
     if (value < low || value > high)
         return rh_fail(err, RH_EINVAL,
                        "engine option '%s' is %lld; it has to be %lld to %lld",
-                       key, (long long)value, (long long)low,
-                       (long long)high);
+                       key, (long long)value, (long long)low, (long long)high);
     *out = value;
     return 0;
 }
@@ -57,9 +56,12 @@ take_urls(struct engine_config *out, struct span raw, rh_error *err)
         const char *key;
         enum conn_port port;
     } channel[] = {
-        {"registration", PORT_REGISTRATION}, {"control", PORT_CONTROL},
-        {"mux", PORT_MUX},                   {"task", PORT_TASK},
-        {"iopub", PORT_IOPUB},               {"hb_ping", PORT_HB_PING},
+        {"registration", PORT_REGISTRATION},
+        {"control", PORT_CONTROL},
+        {"mux", PORT_MUX},
+        {"task", PORT_TASK},
+        {"iopub", PORT_IOPUB},
+        {"hb_ping", PORT_HB_PING},
         {"hb_pong", PORT_HB_PONG},
     };
     enum { N = sizeof(channel) / sizeof(channel[0]) };
@@ -75,8 +77,8 @@ take_urls(struct engine_config *out, struct span raw, rh_error *err)
     field[N].key = "broadcast";
     rc = scan_object(raw, field, N + 1, err);
     for (size_t i = 0; rc == 0 && i < N; i++)
-        rc = take_text(field[i].value, channel[i].key, out->url[channel[i].port],
-                       sizeof(out->url[0]), err);
+        rc = take_text(field[i].value, channel[i].key,
+                       out->url[channel[i].port], sizeof(out->url[0]), err);
     if (scan_is_null(field[N].value))
         return rc;
     for (size_t i = 0; rc == 0 && scan_next(field[N].value, &pos, &item) == 1;
@@ -118,11 +120,23 @@ take_connection(struct engine_config *out, const struct scan_field *connection,
 }
 
 enum {
-    K_CONNECTION, K_KEY, K_LOCATION, K_URLS, K_LOG_FILE,
+    K_CONNECTION,
+    K_KEY,
+    K_LOCATION,
+    K_URLS,
+    K_LOG_FILE,
     K_TEXT, // the rows of texts[] from here
-    K_UUID = K_TEXT, K_USERNAME, K_REGISTRATION, K_PUBLIC, K_SECRET,
+    K_UUID = K_TEXT,
+    K_USERNAME,
+    K_REGISTRATION,
+    K_PUBLIC,
+    K_SECRET,
     K_INT, // the rows of ints[] from here
-    K_ID = K_INT, K_TIMEOUT, K_MISSES, K_GRACE, K_LEVEL,
+    K_ID = K_INT,
+    K_TIMEOUT,
+    K_MISSES,
+    K_GRACE,
+    K_LEVEL,
     N_KEYS
 };
 
@@ -169,8 +183,8 @@ engine_config_parse(struct engine_config *out, struct span json, rh_error *err)
         rc = take_text(f[i].value, f[i].key, texts[i - K_TEXT].p,
                        texts[i - K_TEXT].cap, err);
     for (int i = K_INT; rc == 0 && i < N_KEYS; i++)
-        rc = take_int(f[i].value, f[i].key, 0, INT32_MAX, &ints[i - K_INT],
-                      err);
+        rc =
+            take_int(f[i].value, f[i].key, 0, INT32_MAX, &ints[i - K_INT], err);
     if (rc == 0)
         rc = take_urls(out, f[K_URLS].value, err);
     if (rc == 0)

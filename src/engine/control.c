@@ -25,11 +25,12 @@
 #include "engine/signals.h"
 
 #define NAG_MS 500
+#define STUCK_MS 5        // between attempts while the controller is far behind
 #define KILL_FLUSH_MS 100 // for ZeroMQ to send what it has before a hard end
 
 /* What a handler makes of a control request. */
 struct verdict {
-    const char *reply; // message type
+    const char *reply;  // message type
     struct buf content; // empty: {"status": "ok"}
     bool no_metadata;
     bool deferred; // somebody else answers
@@ -37,8 +38,8 @@ struct verdict {
     bool stop;
 };
 
-typedef void control_fn(struct engine *self, struct msg *m,
-                        struct span content, struct verdict *v);
+typedef void control_fn(struct engine *self, struct msg *m, struct span content,
+                        struct verdict *v);
 
 void
 errand_free(void *errand)
@@ -185,28 +186,24 @@ on_kernel_info(struct engine *self, struct msg *m, struct span content,
 }
 
 static void
+add_shutdown(const struct engine *self, struct buf *out)
+{
+    buf_add_fmt(out, "{\"status\": \"ok\", \"restart\": %s}",
+                self->restart ? "true" : "false");
+}
+
+static void
 on_shutdown(struct engine *self, struct msg *m, struct span content,
             struct verdict *v)
 {
     struct scan_field field = {.key = "restart"};
-    bool restart = false;
-    rh_error err = {.code = 0};
 
     (void)scan_object(content, &field, 1, NULL);
-    (void)scan_bool(field.value, &restart);
-    buf_add_fmt(&v->content, "{\"status\": \"ok\", \"restart\": %s}",
-                restart ? "true" : "false");
+    (void)scan_bool(field.value, &self->restart);
+    add_shutdown(self, &v->content);
     v->stop = true;
-    if (iopub_publish(&self->iopub,
-                      &(struct engine_publication){
-                          .kind = "shutdown",
-                          .msg_type = "shutdown_reply",
-                          .metadata = SPAN_LIT("{}"),
-                          .content = buf_span(&v->content),
-                      },
-                      msg_part(m, MSG_HEADER), &err)
-        < 0)
-        log_warn("the shutdown was not published: %s", err.text);
+    if (!self->shutdown)
+        self->shutdown = msg_ref(m);
 }
 
 /* What may be asked, and the type of its reply. */
@@ -238,21 +235,20 @@ send_reply(struct engine *self, const struct msg *request,
                  : 0;
 
     if (rc == 0)
-        rc = compose(&self->control_sender,
-                     &(struct draft){
-                         .ident = request->frame,
-                         .n_ident = request->i_delim,
-                         .msg_type = v->reply,
-                         .parent = msg_part(request, MSG_HEADER),
-                         .metadata = v->no_metadata
-                                         ? SPAN_NONE
-                                         : span_str(self->iopub.metadata),
-                         .content = v->content.n
-                                        ? buf_span(&v->content)
+        rc = compose(
+            &self->control_sender,
+            &(struct draft){
+                .ident = request->frame,
+                .n_ident = request->i_delim,
+                .msg_type = v->reply,
+                .parent = msg_part(request, MSG_HEADER),
+                .metadata =
+                    v->no_metadata ? SPAN_NONE : span_str(self->iopub.metadata),
+                .content = v->content.n ? buf_span(&v->content)
                                         : SPAN_LIT("{\"status\": \"ok\"}"),
-                         .wall_us = clock_wall_us(),
-                     },
-                     &m, &err);
+                .wall_us = clock_wall_us(),
+            },
+            &m, &err);
     if (rc == 0)
         rc = net_send(self->control, NULL, 0, m, 0, &err);
     msg_unref(&m);
@@ -404,8 +400,7 @@ begin_stop(struct engine *self, const char *reason)
     int serving = PHASE_SERVING;
     int64_t now = clock_mono_ms();
 
-    if (!atomic_compare_exchange_strong(&self->phase, &serving,
-                                        PHASE_STOPPING))
+    if (!atomic_compare_exchange_strong(&self->phase, &serving, PHASE_STOPPING))
         return;
     log_info("stopping: %s", reason);
     snprintf(self->reason, sizeof(self->reason), "%s", reason);
@@ -415,14 +410,42 @@ begin_stop(struct engine *self, const char *reason)
     signals_interrupt_main();
 }
 
+/* The hub takes this as the end of the engine, so it comes after the last
+ * reply.
+ */
 static void
-unregister(struct engine *self)
+publish_shutdown(struct engine *self)
+{
+    struct buf content = {.p = NULL};
+    rh_error err = {.code = 0};
+
+    if (!self->shutdown)
+        return;
+    add_shutdown(self, &content);
+    if (content.failed
+        || iopub_publish(&self->iopub,
+                         &(struct engine_publication){
+                             .kind = "shutdown",
+                             .msg_type = "shutdown_reply",
+                             .metadata = SPAN_LIT("{}"),
+                             .content = buf_span(&content),
+                         },
+                         msg_part(self->shutdown, MSG_HEADER), &err)
+               < 0)
+        log_warn("the shutdown was not published: %s", err.text);
+    buf_fini(&content);
+}
+
+/* Tell everybody, and let go of the lifeline. */
+static void
+say_goodbye(struct engine *self)
 {
     char content[64];
     struct msg *m = NULL;
     rh_error err = {.code = 0};
     int rc;
 
+    publish_shutdown(self);
     snprintf(content, sizeof(content), "{\"id\": %" PRId64 "}", self->id);
     rc = compose(&self->control_sender,
                  &(struct draft){
@@ -446,7 +469,7 @@ end_process(struct engine *self)
     log_warn("running code did not stop within %d ms: ending the process",
              self->config->grace_ms);
     iopub_flush(&self->iopub);
-    unregister(self);
+    say_goodbye(self);
     pause_ms(KILL_FLUSH_MS);
     _exit(self->exit_code);
 }
@@ -495,23 +518,28 @@ static void *
 control_main(void *arg)
 {
     struct engine *self = arg;
-    enum { CONTROL, PING, ERRANDS, OUTPUT, TERM, N };
+    enum { CONTROL, PING, ERRANDS, OUTPUT, TERM, PIPE1, PIPE2, N };
     struct net_pollitem item[N] = {
         [CONTROL] = {.sock = self->control, .events = NET_IN},
         [PING] = {.sock = self->ping, .events = NET_IN},
         [ERRANDS] = {.fd = channel_fd(self->to_control), .events = NET_IN},
         [OUTPUT] = {.fd = self->iopub.wake_fd, .events = NET_IN},
         [TERM] = {.fd = self->term_fd, .events = NET_IN},
+        [PIPE1] = {.fd = self->capture.pipe[0].read_fd, .events = NET_IN},
+        [PIPE2] = {.fd = self->capture.pipe[1].read_fd, .events = NET_IN},
     };
     int64_t flush_at = INT64_MAX;
 
     while (atomic_load(&self->phase) != PHASE_DONE) {
         int64_t now = clock_mono_ms();
         int64_t at[] = {flush_at, self->pulse.due, self->deadline,
-                        self->deadline == INT64_MAX ? INT64_MAX
-                                                    : self->nag_at};
+                        self->deadline == INT64_MAX ? INT64_MAX : self->nag_at};
 
-        (void)net_poll(item, N, until(now, at, sizeof(at) / sizeof(at[0])));
+        bool stuck = capture_is_stuck(&self->capture);
+
+        at[0] = stuck ? now + STUCK_MS : at[0];
+        (void)net_poll(item, stuck ? PIPE1 : N,
+                       until(now, at, sizeof(at) / sizeof(at[0])));
         if (item[PING].revents)
             take_pings(self);
         if (item[CONTROL].revents)
@@ -522,6 +550,7 @@ control_main(void *arg)
             clear_event(self->term_fd);
             begin_stop(self, "SIGTERM");
         }
+        capture_pump(&self->capture, &self->iopub, false);
         now = clock_mono_ms();
         if (item[OUTPUT].revents)
             clear_event(self->iopub.wake_fd);
@@ -530,7 +559,7 @@ control_main(void *arg)
         check_times(self, now);
     }
     take_errands(self);
-    unregister(self);
+    say_goodbye(self);
     return NULL;
 }
 

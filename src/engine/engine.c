@@ -61,8 +61,8 @@ open_curve(struct engine *self, rh_error *err)
     snprintf(self->curve.server_key, sizeof(self->curve.server_key), "%.40s",
              c->conn.curve_serverkey);
     if (!c->curve_secret[0])
-        return net_curve_keypair(self->curve.public_key,
-                                 self->curve.secret_key, err);
+        return net_curve_keypair(self->curve.public_key, self->curve.secret_key,
+                                 err);
     memcpy(self->curve.secret_key, c->curve_secret,
            sizeof(self->curve.secret_key));
     memcpy(self->curve.public_key, c->curve_public,
@@ -115,20 +115,21 @@ static void
 close_engine(struct engine *self)
 {
     while (!list_empty(&self->backlog)) {
-        struct queued *q =
-            LIST_ENTRY(self->backlog.next, struct queued, node);
+        struct queued *q = LIST_ENTRY(self->backlog.next, struct queued, node);
 
         list_remove(&q->node);
         msg_unref(&q->job.msg);
         mem_free(q);
     }
     lifeline_close(&self->lifeline, NULL);
+    msg_unref(&self->shutdown);
     for (size_t i = 0; i < N_SHELL; i++)
         net_close(&self->shell[i]);
     net_close(&self->registration);
     net_close(&self->control);
     net_close(&self->ping);
     net_close(&self->pong);
+    capture_fini(&self->capture);
     iopub_fini(&self->iopub);
     net_ctx_free(&self->net); // waits for what is on its way
     channel_free(&self->to_main, errand_free);
@@ -170,6 +171,8 @@ serve(struct engine *self)
     }
     iopub_status(&self->iopub, "starting");
     rc = self->interp->start(self->interp->ctx, self, &err);
+    if (rc == 0)
+        rc = capture_begin(&self->capture, &err);
     if (rc == 0) {
         shell_serve(self);
     } else {
@@ -200,7 +203,9 @@ engine_run(const struct engine_config *config, const struct interp *interp)
     aborts_init(&self->aborts);
     pthread_mutex_init(&self->shell_lock, NULL);
     pthread_mutex_init(&self->abort_lock, NULL);
-    rc = open_engine(self, &err);
+    rc = capture_init(&self->capture, &err);
+    if (rc == 0)
+        rc = open_engine(self, &err);
     if (rc == 0)
         rc = registration_run(self, &err);
     if (rc == 0) {

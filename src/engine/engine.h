@@ -20,10 +20,10 @@ struct engine_config {
     struct connfile conn;
     char uuid[80]; // "": a new one
     char username[80];
-    int64_t id; // asked for; -1: whatever the hub gives
-    int timeout_ms;      // to wait for the registration
-    int max_misses;      // heartbeats; 0: never give up
-    int grace_ms;        // between asking running code to stop and making it
+    int64_t id;     // asked for; -1: whatever the hub gives
+    int timeout_ms; // to wait for the registration
+    int max_misses; // heartbeats; 0: never give up
+    int grace_ms;   // between asking running code to stop and making it
     char registration_url[512]; // "": from conn
     // Ends of tunnels by channel; "": from conn.
     char url[N_PORTS][128];

@@ -32,9 +32,9 @@ enum outcome_status { OUTCOME_OK, OUTCOME_ERROR, OUTCOME_ABORTED };
  */
 struct outcome {
     enum outcome_status status;
-    bool unmet;   // the error is UnmetDependency
-    bool silent;  // no reply, as for comm messages
-    bool own_status; // content has a status member already
+    bool unmet;          // the error is UnmetDependency
+    bool silent;         // no reply, as for comm messages
+    bool own_status;     // content has a status member already
     bool abort_executes; // a failure that cancels the executes waiting
     struct buf content;
     struct span *buffer;

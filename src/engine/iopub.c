@@ -20,6 +20,7 @@
 #include "base/mem.h"
 
 #define IN_FLIGHT_MAX ((size_t)16 << 20)
+#define KIND_MAX 64    // characters of a topic's last part
 #define TICK_ON_MS 500 // keep ticking this long after the last output
 
 /* A message that counts its bytes until ZeroMQ lets go of it.  Only frames
@@ -125,7 +126,9 @@ iopub_fini(struct iopub *self)
 void
 iopub_set_id(struct iopub *self, int64_t id)
 {
-    snprintf(self->topic, sizeof(self->topic), "engine.%" PRId64 ".", id);
+    int n = snprintf(self->topic, 32, "engine.%" PRId64 ".", id);
+
+    self->n_topic = n > 0 ? (size_t)n : 0;
 }
 
 static struct span
@@ -139,16 +142,18 @@ static int
 send_locked(struct iopub *self, const struct engine_publication *pub,
             struct span parent, size_t counts, rh_error *err)
 {
-    char topic[128];
-    struct span ident;
+    struct span ident = span_str(pub->topic);
     struct msg *m = NULL;
     int rc;
 
     if (!self->sock)
         return rh_fail(err, RH_ECLOSED, "iopub is closed");
-    snprintf(topic, sizeof(topic), "%s%s", self->topic,
-             pub->kind ? pub->kind : "");
-    ident = span_str(pub->topic ? pub->topic : topic);
+    if (!pub->topic) {
+        size_t n = strnlen(pub->kind, KIND_MAX);
+
+        memcpy(self->topic + self->n_topic, pub->kind, n);
+        ident = span_of(self->topic, self->n_topic + n);
+    }
     rc = compose(&self->sender,
                  &(struct draft){
                      .ident = &ident,
@@ -181,8 +186,8 @@ send_run(struct iopub *self, uint32_t run)
     int rc;
 
     buf_clear(&self->content);
-    buf_add_fmt(&self->content, "{\"name\": \"%s\", \"text\": ",
-                is_err ? "stderr" : "stdout");
+    buf_add_fmt(&self->content,
+                "{\"name\": \"%s\", \"text\": ", is_err ? "stderr" : "stdout");
     buf_add_json_str(&self->content, output_text(&self->out, run));
     buf_add_char(&self->content, '}');
     if (self->content.failed)
@@ -253,14 +258,17 @@ iopub_publish_now(struct iopub *self, const struct engine_publication *pub,
 static int
 publish_state(struct iopub *self, const char *state, const struct msg *request)
 {
-    char content[64];
-
-    snprintf(content, sizeof(content), "{\"execution_state\": \"%s\"}", state);
+    buf_clear(&self->content);
+    buf_add_span(&self->content, SPAN_LIT("{\"execution_state\": \""));
+    buf_add_str(&self->content, state);
+    buf_add_span(&self->content, SPAN_LIT("\"}"));
+    if (self->content.failed)
+        return RH_ENOMEM;
     return send_locked(self,
                        &(struct engine_publication){
                            .kind = "status",
                            .msg_type = "status",
-                           .content = span_str(content),
+                           .content = buf_span(&self->content),
                        },
                        parent_of(request), 0, NULL);
 }

@@ -32,6 +32,8 @@ struct iopub {
     struct msg *request; // whose header is the parent; NULL: {}
     struct output out;
     struct buf content;
+    char topic[128]; // "engine.<id>." and room for the kind
+    size_t n_topic;
     int64_t dirty_at; // when out got its first byte
     bool ticking;     // the control thread looks by itself
     int64_t busy_until;
@@ -39,7 +41,6 @@ struct iopub {
     int wake_fd; // tells the control thread that out is not empty
     struct tally *tally;
     char metadata[128]; // {"engine": uuid}
-    char topic[64];     // "engine.<id>."
 };
 
 int iopub_init(struct iopub *self, struct span key, const char *scheme,
@@ -58,8 +59,8 @@ int iopub_publish(struct iopub *self, const struct engine_publication *pub,
 /* The parent is the running request. */
 int iopub_publish_now(struct iopub *self, const struct engine_publication *pub,
                       rh_error *err);
-int iopub_write(struct iopub *self, enum engine_stream stream,
-                struct span text, bool try_only, size_t *done);
+int iopub_write(struct iopub *self, enum engine_stream stream, struct span text,
+                bool try_only, size_t *done);
 void iopub_flush(struct iopub *self);
 /* For the control thread: flush what is old enough.  Returns when to call
  * again (monotonic ms), INT64_MAX when wake_fd will tell.

@@ -128,8 +128,7 @@ connect_one(const struct addrinfo *a, int timeout_ms)
 static int
 connect_to(const char *host, int port, int timeout_ms, rh_error *err)
 {
-    struct addrinfo hint = {.ai_family = AF_UNSPEC,
-                            .ai_socktype = SOCK_STREAM};
+    struct addrinfo hint = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
     struct addrinfo *list = NULL;
     char service[16];
     int fd = -1, rc;

@@ -13,6 +13,7 @@
 #include "base/channel.h"
 #include "base/list.h"
 #include "engine/aborts.h"
+#include "engine/capture.h"
 #include "engine/engine.h"
 #include "engine/iopub.h"
 #include "engine/pulse.h"
@@ -56,7 +57,7 @@ struct engine {
     // Main thread.
     struct sender sender;
     struct session *signer;
-    struct buf metadata, content; // of the reply being made
+    struct buf metadata, content;  // of the reply being made
     struct net_sock *registration; // the control thread's once it runs
 
     pthread_mutex_t shell_lock; // guards to the next blank line; not held
@@ -78,12 +79,15 @@ struct engine {
     int64_t deadline; // when a stop becomes a kill; INT64_MAX: no stop yet
     int64_t nag_at;   // when to interrupt running code once more
     int lifeline;
-    int term_fd; // SIGTERM
+    int term_fd;          // SIGTERM
+    struct msg *shutdown; // the request that ends us
+    bool restart;         // what it said
     int exit_code;
     char reason[64]; // for the lifeline
 
     // Any thread.
     struct iopub iopub;
+    struct capture capture;
     struct channel *to_main, *to_control; // struct errand
     int wake_fd;                          // the main thread
     atomic_int phase;

@@ -17,9 +17,10 @@ static const char *const status_name[] = {
 };
 
 static void
-add_bool(struct buf *out, const char *key, bool value)
+add_bool(struct buf *out, struct span key, bool value)
 {
-    buf_add_fmt(out, "\"%s\": %s, ", key, value ? "true" : "false");
+    buf_add_span(out, key);
+    buf_add_span(out, value ? SPAN_LIT("true, ") : SPAN_LIT("false, "));
 }
 
 static bool
@@ -39,8 +40,9 @@ is_string(struct span raw)
 void
 reply_engine_info(struct buf *out, const struct reply_facts *facts)
 {
-    buf_add_fmt(out, "\"engine_info\": {\"engine_uuid\": \"%s\", "
-                     "\"engine_id\": %" PRId64,
+    buf_add_fmt(out,
+                "\"engine_info\": {\"engine_uuid\": \"%s\", "
+                "\"engine_id\": %" PRId64,
                 facts->uuid, facts->id);
     if (facts->method)
         buf_add_fmt(out, ", \"method\": \"%s\"", facts->method);
@@ -63,19 +65,25 @@ reply_metadata(struct buf *out, const struct reply_facts *facts,
     // Two bytes are {}: most requests.
     if (request_metadata.n > 2)
         (void)scan_object(request_metadata, field, 4, NULL);
+    // Built for every task: no printf here.
     isodate_format(facts->started_us, date);
-    buf_add_fmt(out, "{\"started\": \"%s\", ", date);
-    add_bool(out, "dependencies_met", !result->unmet);
-    buf_add_fmt(out, "\"engine\": \"%s\", ", facts->uuid);
-    add_bool(out, "is_broadcast", true_value(field[0].value));
-    add_bool(out, "is_coalescing", true_value(field[1].value));
-    buf_add_str(out, "\"original_msg_id\": ");
-    buf_add_span(out, is_string(field[2].value) ? field[2].value
-                                                : SPAN_LIT("\"\""));
-    buf_add_str(out, ", \"label\": ");
-    buf_add_span(out, is_string(field[3].value) ? field[3].value
-                                                : SPAN_LIT("null"));
-    buf_add_fmt(out, ", \"status\": \"%s\"", status_name[result->status]);
+    buf_add_span(out, SPAN_LIT("{\"started\": \""));
+    buf_add(out, date, ISODATE_SIZE - 1);
+    add_bool(out, SPAN_LIT("\", \"dependencies_met\": "), !result->unmet);
+    buf_add_span(out, SPAN_LIT("\"engine\": \""));
+    buf_add_str(out, facts->uuid);
+    add_bool(out, SPAN_LIT("\", \"is_broadcast\": "),
+             true_value(field[0].value));
+    add_bool(out, SPAN_LIT("\"is_coalescing\": "), true_value(field[1].value));
+    buf_add_span(out, SPAN_LIT("\"original_msg_id\": "));
+    buf_add_span(out,
+                 is_string(field[2].value) ? field[2].value : SPAN_LIT("\"\""));
+    buf_add_span(out, SPAN_LIT(", \"label\": "));
+    buf_add_span(out,
+                 is_string(field[3].value) ? field[3].value : SPAN_LIT("null"));
+    buf_add_span(out, SPAN_LIT(", \"status\": \""));
+    buf_add_str(out, status_name[result->status]);
+    buf_add_char(out, '"');
     if (result->status == OUTCOME_ERROR) {
         plain.method = NULL;
         buf_add_str(out, ", ");
@@ -105,12 +113,14 @@ reply_content(struct buf *out, const struct reply_facts *facts,
         reply_engine_info(out, facts);
         buf_add_str(out, ", ");
     }
-    buf_add_fmt(out, "\"status\": \"%s\"}", status_name[result->status]);
+    buf_add_span(out, SPAN_LIT("\"status\": \""));
+    buf_add_str(out, status_name[result->status]);
+    buf_add_span(out, SPAN_LIT("\"}"));
 }
 
 void
-reply_error(struct buf *out, const struct reply_facts *facts,
-            const char *ename, const char *evalue)
+reply_error(struct buf *out, const struct reply_facts *facts, const char *ename,
+            const char *evalue)
 {
     struct outcome result = {.status = OUTCOME_OK};
 

@@ -308,6 +308,7 @@ run(struct engine *self, struct queued *q)
         run_apply(self, q, &result);
     else
         run_other(self, q, &result);
+    capture_pump(&self->capture, &self->iopub, true);
     iopub_flush(&self->iopub);
     if (!result.silent)
         answer(self, q, &facts, &result);
@@ -348,12 +349,11 @@ wait(struct engine *self)
 
     for (size_t i = 0; i < N_SHELL; i++)
         if (self->shell[i])
-            item[n++] = (struct net_pollitem){.sock = self->shell[i],
-                                              .events = NET_IN};
+            item[n++] =
+                (struct net_pollitem){.sock = self->shell[i], .events = NET_IN};
     item[n++] = (struct net_pollitem){.fd = channel_fd(self->to_main),
                                       .events = NET_IN};
-    item[n++] =
-        (struct net_pollitem){.fd = self->wake_fd, .events = NET_IN};
+    item[n++] = (struct net_pollitem){.fd = self->wake_fd, .events = NET_IN};
     (void)net_poll(item, n, -1);
     if (item[n - 1].revents && read(self->wake_fd, &count, sizeof(count)) < 0)
         log_debug("woken for nothing");

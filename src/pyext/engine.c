@@ -121,13 +121,10 @@ publish(struct engine *engine, struct engine_publication *pub, PyObject *list)
         pub->owner = owner;
         pub->n_buffers = n;
         engine_py_enter();
-        Py_BEGIN_ALLOW_THREADS
-        rc = engine_publish(engine, pub, &err);
+        Py_BEGIN_ALLOW_THREADS rc = engine_publish(engine, pub, &err);
         engine_py_leave();
-        Py_END_ALLOW_THREADS
-        if (rc < 0)
-            PyErr_Format(PyExc_OSError, "publishing %s: %s", pub->msg_type,
-                         err.text);
+        Py_END_ALLOW_THREADS if (rc < 0) PyErr_Format(
+            PyExc_OSError, "publishing %s: %s", pub->msg_type, err.text);
     }
     for (size_t i = 0; owner && i < n; i++)
         msg_unref(&owner[i]);
@@ -292,10 +289,10 @@ begin(struct python *self, struct msg *m)
 static void
 add_str(struct buf *out, PyObject *text)
 {
-    PyObject *bytes = PyUnicode_Check(text)
-                          ? PyUnicode_AsEncodedString(text, "utf-8",
-                                                      "backslashreplace")
-                          : NULL;
+    PyObject *bytes =
+        PyUnicode_Check(text)
+            ? PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace")
+            : NULL;
 
     if (bytes)
         buf_add_json_str(out, span_of(PyBytes_AS_STRING(bytes),

@@ -16,15 +16,14 @@
 
 #include "base/mem.h"
 
-#define COPY_IN_MAX 1024    // frames up to this size become bytes
-#define LEND_MIN 8192       // what net sends without a copy
+#define COPY_IN_MAX 1024 // frames up to this size become bytes
+#define LEND_MIN 8192    // what net sends without a copy
 #define LEND_MUTABLE_MIN (256 * 1024)
 
 /* In */
 
 struct frame_object {
-    PyObject_HEAD
-    struct msg *m;
+    PyObject_HEAD struct msg *m;
     uint32_t frame;
 };
 
@@ -203,8 +202,8 @@ engine_py_export(PyObject *item, struct span *bytes, struct msg **out)
 
     *out = NULL;
     if (PyBytes_CheckExact(item) && PyBytes_GET_SIZE(item) < LEND_MIN) {
-        *bytes = span_of(PyBytes_AS_STRING(item),
-                         (size_t)PyBytes_GET_SIZE(item));
+        *bytes =
+            span_of(PyBytes_AS_STRING(item), (size_t)PyBytes_GET_SIZE(item));
         return 0;
     }
     if (PyObject_GetBuffer(item, &view, PyBUF_SIMPLE) < 0)

@@ -11,10 +11,10 @@
 #include <unistd.h>
 
 struct stream_object {
-    PyObject_HEAD
-    int which;
-    PyObject *binary; // the object that is our .buffer, made when asked for
+    PyObject_HEAD int which;
     bool is_binary;
+    PyObject *binary; // the object that is our .buffer, made when asked for
+    PyObject *dict;   // code replaces our methods: IPython tees write()
 };
 
 static PyTypeObject *stream_type, *binary_type;
@@ -38,12 +38,34 @@ engine_py_stream(int which)
     return make(stream_type, which, false);
 }
 
+static int
+stream_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    struct stream_object *self = (struct stream_object *)op;
+
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->binary);
+    Py_VISIT(self->dict);
+    return 0;
+}
+
+static int
+stream_clear(PyObject *op)
+{
+    struct stream_object *self = (struct stream_object *)op;
+
+    Py_CLEAR(self->binary);
+    Py_CLEAR(self->dict);
+    return 0;
+}
+
 static void
 stream_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
 
-    Py_CLEAR(((struct stream_object *)op)->binary);
+    PyObject_GC_UnTrack(op);
+    stream_clear(op);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -54,8 +76,8 @@ put_console(int which, const char *p, size_t n)
 {
     int fd = which == ENGINE_STDERR ? STDERR_FILENO : STDOUT_FILENO;
 
-    Py_BEGIN_ALLOW_THREADS
-    while (n > 0) {
+    Py_BEGIN_ALLOW_THREADS while (n > 0)
+    {
         ssize_t rc = write(fd, p, n);
 
         if (rc < 0 && errno != EINTR)
@@ -87,15 +109,13 @@ put(int which, const char *p, size_t n)
             put_console(which, p, n);
             return 0;
         }
-        Py_BEGIN_ALLOW_THREADS
-        rc = engine_write(engine, (enum engine_stream)which, span_of(p, n),
-                          false, &done);
+        Py_BEGIN_ALLOW_THREADS rc = engine_write(
+            engine, (enum engine_stream)which, span_of(p, n), false, &done);
         if (rc == RH_EAGAIN)
             engine_write_wait(engine);
         engine_py_leave();
-        Py_END_ALLOW_THREADS
-        if (rc == RH_EAGAIN && PyErr_CheckSignals() < 0)
-            return -1;
+        Py_END_ALLOW_THREADS if (rc == RH_EAGAIN
+                                 && PyErr_CheckSignals() < 0) return -1;
     }
     return 0;
 }
@@ -170,8 +190,7 @@ stream_flush(PyObject *op, PyObject *unused)
     (void)op;
     (void)unused;
     if (engine) {
-        Py_BEGIN_ALLOW_THREADS
-        engine_flush(engine);
+        Py_BEGIN_ALLOW_THREADS engine_flush(engine);
         engine_py_leave();
         Py_END_ALLOW_THREADS
     }
@@ -207,9 +226,9 @@ static PyObject *
 stream_fileno(PyObject *op, PyObject *unused)
 {
     (void)unused;
-    return PyLong_FromLong(
-        ((struct stream_object *)op)->which == ENGINE_STDERR ? STDERR_FILENO
-                                                             : STDOUT_FILENO);
+    return PyLong_FromLong(((struct stream_object *)op)->which == ENGINE_STDERR
+                               ? STDERR_FILENO
+                               : STDOUT_FILENO);
 }
 
 static PyObject *
@@ -314,10 +333,9 @@ stream_repr(PyObject *op)
 {
     struct stream_object *self = (struct stream_object *)op;
 
-    return PyUnicode_FromFormat("<engine %s%s>",
-                                self->which == ENGINE_STDERR ? "stderr"
-                                                             : "stdout",
-                                self->is_binary ? ", binary" : "");
+    return PyUnicode_FromFormat(
+        "<engine %s%s>", self->which == ENGINE_STDERR ? "stderr" : "stdout",
+        self->is_binary ? ", binary" : "");
 }
 
 // clang-format off
@@ -386,6 +404,12 @@ static PyGetSetDef stream_getset[] = {
 };
 // clang-format on
 
+static PyMemberDef members[] = {
+    {"__dictoffset__", T_PYSSIZET, offsetof(struct stream_object, dict),
+     READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static char stream_doc[] =
     "Text output of an engine; sent to the client that asked.";
 static char binary_doc[] =
@@ -393,6 +417,9 @@ static char binary_doc[] =
 
 static PyType_Slot stream_slots[] = {
     {Py_tp_dealloc, SLOT(stream_dealloc)},
+    {Py_tp_traverse, SLOT(stream_traverse)},
+    {Py_tp_clear, SLOT(stream_clear)},
+    {Py_tp_members, members},
     {Py_tp_repr, SLOT(stream_repr)},
     {Py_tp_methods, stream_methods},
     {Py_tp_getset, stream_getset},
@@ -402,6 +429,9 @@ static PyType_Slot stream_slots[] = {
 
 static PyType_Slot binary_slots[] = {
     {Py_tp_dealloc, SLOT(stream_dealloc)},
+    {Py_tp_traverse, SLOT(stream_traverse)},
+    {Py_tp_clear, SLOT(stream_clear)},
+    {Py_tp_members, members},
     {Py_tp_repr, SLOT(stream_repr)},
     {Py_tp_methods, binary_methods},
     {Py_tp_getset, binary_getset},
@@ -412,14 +442,16 @@ static PyType_Slot binary_slots[] = {
 static PyType_Spec stream_spec = {
     .name = "roundhouse._core.EngineStream",
     .basicsize = sizeof(struct stream_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = stream_slots,
 };
 
 static PyType_Spec binary_spec = {
     .name = "roundhouse._core.EngineBinaryStream",
     .basicsize = sizeof(struct stream_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = binary_slots,
 };
 

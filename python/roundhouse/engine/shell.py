@@ -79,7 +79,7 @@ class EngineShell(InteractiveShell):
 
     displayhook_class = Type(EngineDisplayHook)
     display_pub_class = Type(EngineDisplayPublisher)
-    hooks = Any()
+    engine_hooks = Any()
 
     @classmethod
     def for_engine(cls, hooks):
@@ -97,15 +97,12 @@ class EngineShell(InteractiveShell):
         return shell
 
     def _connect(self, hooks):
-        self.hooks = hooks
+        self.engine_hooks = hooks
         self.engine = hooks.engine
         self.displayhook.engine = self.display_pub.engine = hooks.engine
         self.data_pub = DataPublisher()
         self.configurables.append(self.data_pub)
-        self._last_traceback = None
-        from IPython.core import payloadpage
-
-        payloadpage.install_payload_page()
+        self._last_error = None
         try:
             from . import comms
         except ImportError:
@@ -116,6 +113,12 @@ class EngineShell(InteractiveShell):
     def init_sys_modules(self):
         super().init_sys_modules()
         sys.modules["__main__"] = self.user_module
+
+    def init_hooks(self):
+        super().init_hooks()
+        from IPython.core import page, payloadpage
+
+        self.set_hook("show_in_pager", page.as_hook(payloadpage.page), 99)
 
     def init_virtualenv(self):
         pass  # the engine's interpreter is the one its user chose
@@ -147,7 +150,7 @@ class EngineShell(InteractiveShell):
         except Exception as e:
             value = f"(str() of the {etype.__name__} failed: {type(e).__name__})"
         content = {"traceback": list(stb), "ename": etype.__name__, "evalue": value}
-        self._last_traceback = content
+        self._last_error = content
         self.engine.publish("error", "error", jsontext.dumps(content))
 
     # requests
@@ -160,7 +163,7 @@ class EngineShell(InteractiveShell):
             self.engine.publish(
                 "execute_input", "execute_input", jsontext.dumps(content)
             )
-        self._last_traceback = None
+        self._last_error = None
         result = self.run_cell(code, store_history=store_history, silent=silent)
         reply = {"status": "ok"}
         if not result.success:
@@ -177,10 +180,10 @@ class EngineShell(InteractiveShell):
         return reply
 
     def _error(self, exc):
-        content = self._last_traceback
-        self._last_traceback = None
+        content = self._last_error
+        self._last_error = None
         if content is None or content["ename"] != type(exc).__name__:
-            name, value, lines, _ = self.hooks.explain(exc)
+            name, value, lines, _ = self.engine_hooks.explain(exc)
             content = {"traceback": lines, "ename": name, "evalue": value}
         return {"status": "error", **content}
 
