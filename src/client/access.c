@@ -271,14 +271,7 @@ rh_client_engines(rh_client *self, rh_engine *out, size_t cap)
 uint64_t
 rh_client_engines_version(rh_client *self)
 {
-    uint64_t version;
-
-    if (client_check(self, NULL) < 0)
-        return 0;
-    pthread_mutex_lock(&self->lock);
-    version = self->ledger.version;
-    pthread_mutex_unlock(&self->lock);
-    return version;
+    return atomic_load(&self->engines_version);
 }
 
 const char *

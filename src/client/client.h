@@ -102,6 +102,7 @@ struct rh_client {
     int64_t due_us;    // when the ledger has something to do
 
     bool met; // the hub answered: notifications may be taken in
+    atomic_uint_fast64_t engines_version; // the ledger's, for all to read
 
     struct list waiters;    // in order of arrival
     struct waiter *driver;  // the one that polls, or NULL
@@ -172,12 +173,18 @@ void event_fini(struct event *self);
 void client_wake(struct rh_client *self);
 
 /* Ask for events of a request, RH_DONE once and WATCH_OUTPUT any number of
- * times, up to one with 'last' set.  Counts as a handle until then.
- * RH_ECLOSED: the client is closed and nobody collects events.
+ * times, up to one with 'last' set.  Counts as a handle until then.  1: this
+ * begins a new series of events, 0: it joins one that is still to end.
+ * RH_ECLOSED: the client is closed, no events will come.
  */
 int client_watch(struct rh_request *req, unsigned bits, rh_error *err);
 /* 1: no event will come any more, 0: one with 'last' will. */
 int client_unwatch(struct rh_request *req, unsigned bits);
+
+/* A new message id; MSG_ID_SIZE bytes. */
+void client_next_id(struct rh_client *self, char *out);
+/* Whether somebody holds a lock that submitting needs. */
+bool client_is_busy(struct rh_client *self);
 
 /* One more user of the request; rh_request_release lets go. */
 void client_hold(struct rh_request *req);

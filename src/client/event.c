@@ -80,6 +80,7 @@ on_engine(void *ctx, const struct engine *engine, bool joined)
 {
     struct rh_client *self = ctx;
 
+    atomic_store(&self->engines_version, self->ledger.version);
     for (struct list *i = self->waiters.next; i != &self->waiters;
          i = i->next) {
         struct waiter *w = LIST_ENTRY(i, struct waiter, link);
@@ -127,8 +128,10 @@ client_watch(struct rh_request *req, unsigned bits, rh_error *err)
     if (atomic_load(&self->closed)) {
         rc = rh_fail(err, RH_ECLOSED, "the client is closed");
     } else {
-        if (!req->watched)
+        if (!req->watched) {
             request_group(req)->handles++;
+            rc = 1;
+        }
         req->watched = true;
         req->watch |= bits;
         if (request_state(req) & (bits & RH_DONE ? RH_DONE : RH_OUTPUT_DONE))

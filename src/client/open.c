@@ -107,6 +107,7 @@ client_new(void)
     atomic_init(&self->refs, 1);
     atomic_init(&self->closed, false);
     atomic_init(&self->woken, false);
+    atomic_init(&self->engines_version, 0);
     pthread_mutex_init(&self->lock, NULL);
     pthread_mutex_init(&self->send_lock, NULL);
     pthread_condattr_init(&self->mono);
@@ -324,6 +325,7 @@ client_meet(struct rh_client *self, struct rh_request *hello, int timeout_ms,
     rc = ledger_connected(&self->ledger, span_of(content.p, content.n), err);
     if (rc == 0) {
         self->met = true;
+        atomic_store(&self->engines_version, self->ledger.version);
         self->link[LINK_NOTIFICATION].dirty = true;
         client_catch_up(self);
     }

@@ -399,6 +399,26 @@ rh_client_submit(rh_client *self, const rh_submission *what, rh_request **out,
     return rc;
 }
 
+void
+client_next_id(struct rh_client *self, char *out)
+{
+    pthread_mutex_lock(&self->send_lock);
+    sender_next_id(&self->sender, out);
+    pthread_mutex_unlock(&self->send_lock);
+}
+
+bool
+client_is_busy(struct rh_client *self)
+{
+    if (pthread_mutex_trylock(&self->lock) != 0)
+        return true;
+    pthread_mutex_unlock(&self->lock);
+    if (pthread_mutex_trylock(&self->send_lock) != 0)
+        return true;
+    pthread_mutex_unlock(&self->send_lock);
+    return false;
+}
+
 /* ---- conveniences ----------------------------------------------------- */
 
 int
