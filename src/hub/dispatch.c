@@ -170,7 +170,8 @@ static void
 answer(struct hub *self, const struct request *req, const struct route *route,
        struct reply *rep, const struct fault *fault)
 {
-    const bool own = route && (!fault || (route->flags & FAULT_OWN));
+    const bool own =
+        route && (!fault || ((route->flags & FAULT_OWN) && !rep->hub_error));
     const char *msg_type = own ? route->reply : "hub_error";
     const bool parent = !(own && (route->flags & NO_PARENT));
     const char *where = route ? route->request : "dispatch";
@@ -237,6 +238,7 @@ run(struct hub *self, const struct route *route, struct request *req,
     if (!route)
         return bad_type(req, fault);
     rc = content_parse(&content, msg_part(req->m, MSG_CONTENT), &err);
+    rep->hub_error = rc < 0;
     if (rc == RH_ENOMEM)
         return request_no_memory(fault);
     if (rc < 0)

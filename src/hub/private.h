@@ -120,7 +120,7 @@ void engine_lose(struct hub *self, struct engine *e, const char *why,
 void engine_strand(struct hub *self, struct engine *e, int64_t now,
                    int64_t wall_us);
 void hub_engine_due(struct hub *self, struct engine *e, int64_t now,
-                int64_t wall_us);
+                    int64_t wall_us);
 void engines_free(struct hub *self);
 
 /* ---- tasks.c ---------------------------------------------------------- */
@@ -159,6 +159,7 @@ struct reply {
     struct span *buffer;
     struct msg **owner; // referenced
     size_t n_buffers, cap_buffers;
+    bool hub_error; // a fault comes as hub_error whatever the row says
 };
 
 int reply_add_buffers(struct reply *rep, struct msg *m); // RH_ENOMEM

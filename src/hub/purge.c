@@ -101,7 +101,6 @@ hub_on_purge(struct hub *self, const struct request *req, struct reply *rep,
     size_t n;
     int rc;
 
-    (void)rep;
     if (json_is_string(ids)
         && span_is(span_of(json_string_value(ids), json_string_length(ids)),
                    "all"))
@@ -110,6 +109,7 @@ hub_on_purge(struct hub *self, const struct request *req, struct reply *rep,
         return fault_set(fault, RH_EINVAL, "TypeError",
                          "engine_ids must be a list of numbers");
     rc = content_ids(req, "msg_ids", false, &id, &n, fault);
+    rep->hub_error = rc < 0; // a question that makes no sense
     if (rc < 0)
         return rc;
     rc = purge(self, id, n, engines, fault);

@@ -47,6 +47,7 @@ static int
 fetch(struct hub *self, struct copy *v, size_t n, struct fault *fault)
 {
     struct buf missing = {0};
+    size_t n_missing = 0;
     int rc = 0;
 
     for (size_t i = 0; i < n && rc == 0; i++) {
@@ -56,12 +57,12 @@ fetch(struct hub *self, struct copy *v, size_t n, struct fault *fault)
                 | RECORD_BIT(BUFFERS) | RECORD_BIT(QUEUE),
             take_original, &v[i], fault);
         if (rc == RH_ENOENT || (rc == 0 && !v[i].original)) {
-            buf_add_str(&missing, missing.n ? ", " : "[");
+            buf_add_str(&missing, n_missing++ ? ", " : "[");
             fault_repr(&missing, v[i].old_id);
             rc = 0;
         }
     }
-    if (rc == 0 && missing.n > 0) {
+    if (rc == 0 && n_missing > 0) {
         buf_add_str(&missing, "]");
         buf_add_char(&missing, '\0');
         rc = missing.failed ? request_no_memory(fault)
@@ -211,6 +212,7 @@ hub_on_resubmit(struct hub *self, const struct request *req, struct reply *rep,
     size_t n;
     int rc = content_ids(req, "msg_ids", true, &id, &n, fault);
 
+    rep->hub_error = rc < 0; // a question that makes no sense
     if (rc < 0)
         return rc;
     v = mem_zalloc(n + 1, sizeof(*v));

@@ -103,6 +103,8 @@ ignore_record(void *ctx, const struct record *r)
 static int
 unknown(struct answer *a, int rc)
 {
+    if (rc == RH_ENOENT && a->done)
+        a->rep->hub_error = true; // upstream's form: it broke on this
     if (rc != RH_ENOENT || a->done)
         return rc; // the store's own words
     return fault_key(a->fault, RH_ENOENT, "No such message: %.*s",
@@ -163,6 +165,7 @@ hub_on_result(struct hub *self, const struct request *req, struct reply *rep,
     size_t n;
     int rc = content_ids(req, "msg_ids", true, &id, &n, fault);
 
+    rep->hub_error = rc < 0; // a question that makes no sense
     if (rc < 0)
         return rc;
     for (size_t i = 0; i < n && rc == 0; i++) {

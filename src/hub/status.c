@@ -79,7 +79,7 @@ select_targets(const struct hub *self, const json_t *list, struct targets *out,
         else
             add_bad(&bad, t);
     }
-    if (bad.n > 0) {
+    if (out->n < n) {
         buf_add_str(&bad, "]");
         buf_add_char(&bad, '\0');
         rc = bad.failed ? request_no_memory(fault)

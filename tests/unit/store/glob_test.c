@@ -54,8 +54,8 @@ test_table(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        const bool match
-            = glob_match(span_str(cases[i].pattern), span_str(cases[i].text));
+        const bool match =
+            glob_match(span_str(cases[i].pattern), span_str(cases[i].text));
 
         if (match != cases[i].match)
             fail_msg("'%s' on '%s' gives %d", cases[i].pattern, cases[i].text,

@@ -295,9 +295,9 @@ test_pinned_ids(void **state)
 static void
 test_out_of_memory(void **state)
 {
-    static const char text[]
-        = "{\"submitted\": {\"$in\": [\"2023-11-14T22:13:20Z\"]}, "
-          "\"content\": {\"code\": \"1\"}, \"msg_id\": {\"$glob\": \"m*\"}}";
+    static const char text[] =
+        "{\"submitted\": {\"$in\": [\"2023-11-14T22:13:20Z\"]}, "
+        "\"content\": {\"code\": \"1\"}, \"msg_id\": {\"$glob\": \"m*\"}}";
     const struct fixture *f = *state;
     int rc;
 
