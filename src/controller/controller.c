@@ -94,9 +94,10 @@ prepare_profile(struct runtime *self, rh_error *err)
     if (rc == 0)
         rc = load_config(self, s->config_file, err);
     if (rc == 0)
+        rc = settings_finish(s, err);
+    if (rc == 0)
         rc = profile_name_files(&self->profile, s, err);
     log_setup("IPController", (enum log_level)s->log_level);
-    s->reuse = s->reuse || s->restore;
     return rc;
 }
 

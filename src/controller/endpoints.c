@@ -318,7 +318,7 @@ bind_side(struct binder *self, enum side side, rh_error *err)
 static void
 set_interface(struct connfile *file, const char *transport, const char *ip)
 {
-    // Both were bound to, so they fit.
+    // Lengths were checked; what is cut cannot be bound to either.
     snprintf(file->interface, sizeof(file->interface), "%s://%.480s", transport,
              ip);
 }
@@ -341,6 +341,8 @@ endpoints_bind(struct endpoints *self, struct net_ctx *ctx,
 
     memset(self, 0, sizeof(*self));
     self->client.for_client = true;
+    set_interface(&self->client, options->client_transport, options->client_ip);
+    set_interface(&self->engine, options->engine_transport, options->engine_ip);
     rc = bind_query(&binder, err);
     if (rc == 0)
         rc = bind_side(&binder, ENGINE, err);
@@ -352,12 +354,34 @@ endpoints_bind(struct endpoints *self, struct net_ctx *ctx,
         endpoints_close(self);
         return rc;
     }
-    set_interface(&self->client, options->client_transport, options->client_ip);
-    set_interface(&self->engine, options->engine_transport, options->engine_ip);
     self->lifeline_port = next_of(&binder.pool[ENGINE]);
     if (!self->lifeline_port)
         self->lifeline_port = next_of(&binder.common);
     return 0;
+}
+
+static void
+remove_ipc(const struct connfile *file, int port)
+{
+    char path[600];
+
+    if (port && strncmp(file->interface, "ipc://", 6) == 0) {
+        snprintf(path, sizeof(path), "%s:%d", file->interface + 6, port);
+        (void)unlink(path);
+    }
+}
+
+void
+endpoints_remove_ipc(const struct endpoints *self)
+{
+    const struct connfile *const file[] = {&self->client, &self->engine};
+
+    for (size_t i = 0; i < 2; i++) {
+        for (int j = 0; j < N_PORTS; j++)
+            remove_ipc(file[i], file[i]->port[j]);
+        for (int j = 0; j < file[i]->n_broadcast; j++)
+            remove_ipc(file[i], file[i]->broadcast[j]);
+    }
 }
 
 void

@@ -33,5 +33,7 @@ struct endpoint_options {
 int endpoints_bind(struct endpoints *self, struct net_ctx *ctx,
                    const struct endpoint_options *options, rh_error *err);
 void endpoints_close(struct endpoints *self); // those nobody has taken
+/* When all are closed: ZeroMQ leaves the socket files of ipc behind. */
+void endpoints_remove_ipc(const struct endpoints *self);
 
 #endif /* CONTROLLER_ENDPOINTS_H */

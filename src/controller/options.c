@@ -725,3 +725,45 @@ settings_from_args(struct settings *self, int argc, char *const *argv,
     }
     return 0;
 }
+
+/* tcp://host:port stands for transport, ip and port. */
+static int
+apply_url(struct settings *self, rh_error *err)
+{
+    static const size_t at[] = {offsetof(struct settings, transport),
+                                offsetof(struct settings, ip),
+                                offsetof(struct settings, regport)};
+    enum option_source source =
+        settings_source(self, offsetof(struct settings, url));
+    char *copy = mem_strdup(self->url);
+    char *sep = copy ? strstr(copy, "://") : NULL;
+    char *colon = sep ? strrchr(sep + 3, ':') : NULL;
+    rh_error why;
+    int rc = copy ? 0 : rh_fail(err, RH_ENOMEM, "out of memory");
+
+    if (rc == 0 && (!sep || !colon))
+        rc = rh_fail(err, RH_EINVAL,
+                     "--url=%.80s: must be written transport://host:port",
+                     self->url);
+    if (rc == 0) {
+        const char *const part[] = {copy, sep + 3, colon + 1};
+
+        *sep = *colon = '\0';
+        for (size_t i = 0; rc == 0 && i < option_n_rows; i++)
+            for (size_t j = 0; rc == 0 && j < 3; j++)
+                if (option_rows[i].at == at[j]
+                    && option_rows[i].kind != OPTION_REFUSED
+                    && (rc = set(self, &option_rows[i], part[j], source, &why))
+                           < 0)
+                    rh_fail(err, rc, "--url=%.80s: %s", self->url, why.text);
+    }
+    mem_free(copy);
+    return rc;
+}
+
+int
+settings_finish(struct settings *self, rh_error *err)
+{
+    self->reuse = self->reuse || self->restore;
+    return *self->url ? apply_url(self, err) : 0;
+}

@@ -114,6 +114,9 @@ int settings_from_args(struct settings *self, int argc, char *const *argv,
 int settings_from_file(struct settings *self, const char *trait,
                        const char *value, rh_error *err);
 
+/* When all sources are read: what one setting means for others. */
+int settings_finish(struct settings *self, rh_error *err);
+
 /* Who set the member at 'offset' (offsetof(struct settings, ...)). */
 enum option_source settings_source(const struct settings *self, size_t offset);
 

@@ -480,6 +480,7 @@ runtime_fini(struct runtime *self)
     hubd_fini(&self->hub);
     endpoints_close(&self->endpoints);
     net_ctx_free(&self->ctx);
+    endpoints_remove_ipc(&self->endpoints);
     if (self->quit_fd > 0)
         close(self->quit_fd);
 }
