@@ -43,7 +43,7 @@ set_defaults(struct hub *self, const struct hub_config *c)
     self->stranded_delay_ms =
         c->stranded_delay_ms ? c->stranded_delay_ms : 1000;
     self->max_engines = c->max_engines ? c->max_engines : 65536;
-    self->max_finished = c->max_finished ? c->max_finished : 262144;
+    self->max_finished = c->max_finished ? c->max_finished : 65536;
 }
 
 int

@@ -68,7 +68,7 @@ struct hub_config {
                                  // a reply that comes later still counts
     struct span connection_info; // JSON object for registration_reply; copied
     size_t max_engines;          // 65536 registered or pending at once
-    size_t max_finished;         // 262144 ids of finished tasks remembered
+    size_t max_finished;         // 65536 ids of finished tasks remembered
     const struct msg_limits *limits; // msg_limits_default
 };
 

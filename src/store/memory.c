@@ -22,9 +22,12 @@
 
 #define COPY_LIMIT 8192  // libzmq's receive buffer
 #define RECORD_COST 512  // of an entry, its strings and its map slot
-#define MAX_CULLED 65536 // ids remembered to tell "evicted" from "unknown"
+#define MAX_CULLED 16384 // hashes kept to tell "evicted" from "unknown"
+#define INLINE_UUID 64   // an engine's uuid has 33 characters
 
-/* What a record holds that is neither message nor output. */
+/* What a record holds that is neither message nor output.  Engine and queue
+ * are set for every task, so they cost no allocation as a rule.
+ */
 enum slot {
     SLOT_ENGINE,
     SLOT_RESUBMITTED,
@@ -43,12 +46,7 @@ struct entry {
     struct buf out, err;
     uint64_t bytes;
     uint64_t seen; // the query that looked at it last
-    char id[];
-};
-
-struct culled {
-    struct list node;
-    size_t n;
+    char engine[INLINE_UUID];
     char id[];
 };
 
@@ -57,9 +55,8 @@ struct memory {
     struct memory_limits limits;
     struct map by_id;
     struct list all, idle;
-    struct map culled;
-    struct list culled_order;
     uint64_t bytes;
+    uint32_t *culled; // see remember_culled; NULL before the first
     uint64_t queries;
 };
 
@@ -166,30 +163,43 @@ remove_entry(struct memory *self, struct entry *e)
 
 /* ---- eviction --------------------------------------------------------- */
 
-/* Failing to remember costs only the better of two error texts. */
+static uint32_t
+fnv1a(struct span id)
+{
+    uint32_t h = 2166136261;
+
+    for (size_t i = 0; i < id.n; i++)
+        h = (h ^ id.p[i]) * 16777619;
+    return h ? h : 1; // 0 is an empty place
+}
+
+/* A table of hashes where the newer overwrites the older: forgetting one, or
+ * having no table at all, costs only the better of two error texts.
+ */
 static void
 remember_culled(struct memory *self, struct span id)
 {
-    struct culled *c;
+    const uint32_t h = fnv1a(id);
 
-    if (map_get(&self->culled, id))
-        return;
-    if (self->culled.n >= MAX_CULLED) {
-        c = LIST_ENTRY(self->culled_order.next, struct culled, node);
-        (void)map_del(&self->culled, span_of(c->id, c->n));
-        list_remove(&c->node);
-        mem_free(c);
-    }
-    c = mem_alloc(sizeof(*c) + id.n);
-    if (!c)
-        return;
-    c->n = id.n;
-    memcpy(c->id, id.p, id.n);
-    if (map_put(&self->culled, span_of(c->id, c->n), c) < 0) {
-        mem_free(c);
-        return;
-    }
-    list_append(&self->culled_order, &c->node);
+    if (!self->culled)
+        self->culled = mem_zalloc(MAX_CULLED, sizeof(*self->culled));
+    if (self->culled)
+        self->culled[h % MAX_CULLED] = h;
+}
+
+static bool
+was_culled(const struct memory *self, struct span id)
+{
+    const uint32_t h = fnv1a(id);
+
+    return self->culled && self->culled[h % MAX_CULLED] == h;
+}
+
+static void
+forget_culled(struct memory *self, struct span id)
+{
+    if (was_culled(self, id))
+        self->culled[fnv1a(id) % MAX_CULLED] = 0;
 }
 
 static bool
@@ -261,17 +271,41 @@ keep(struct msg **out, struct msg *m)
     return 0;
 }
 
+/* Queues have few names, and those live for ever. */
+static struct span
+well_known(struct span queue)
+{
+    static const char *const name[] = {"mux", "task", "broadcast"};
+
+    for (size_t i = 0; i < sizeof(name) / sizeof(name[0]); i++)
+        if (span_is(queue, name[i]))
+            return span_str(name[i]);
+    return SPAN_NONE;
+}
+
+static bool
+needs_copy(const struct entry *e, enum slot slot, struct span now,
+           struct span then)
+{
+    if (!then.p || (now.p && span_eq(now, then)))
+        return false;
+    if (slot == SLOT_ENGINE)
+        return then.n > sizeof(e->engine);
+    return slot != SLOT_QUEUE || !well_known(then).p;
+}
+
 static int
-stage(struct staged *s, const struct record *change)
+stage(struct staged *s, struct entry *e, const struct record *change)
 {
     struct record copy = *change;
 
     for (int i = 0; i < N_SLOTS; i++) {
-        const struct span *from = slot_of(&copy, (enum slot)i);
+        const enum slot slot = (enum slot)i;
+        const struct span from = *slot_of(&copy, slot);
 
-        if (!from->p)
+        if (!needs_copy(e, slot, *slot_of(&e->record, slot), from))
             continue;
-        s->slot[i] = span_of(mem_dup(from->p, from->n), from->n);
+        s->slot[i] = span_of(mem_dup(from.p, from.n), from.n);
         if (!s->slot[i].p)
             return RH_ENOMEM;
     }
@@ -325,21 +359,34 @@ set_date(int64_t *date, int64_t change)
         *date = change;
 }
 
+static void
+set_slot(struct entry *e, enum slot slot, struct span *copy, struct span value)
+{
+    struct span *at = slot_of(&e->record, slot);
+
+    if (!value.p || (at->p && span_eq(*at, value)))
+        return;
+    free_span(&e->owned[slot]);
+    if (copy->p) {
+        *at = e->owned[slot] = *copy;
+        *copy = SPAN_NONE;
+    } else if (slot == SLOT_QUEUE) {
+        *at = well_known(value);
+    } else { // the engine, which fits
+        memmove(e->engine, value.p, value.n);
+        *at = span_of(e->engine, value.n);
+    }
+}
+
 /* Cannot fail: everything was acquired. */
 static void
 apply(struct memory *self, struct entry *e, struct staged *s,
       const struct record *change)
 {
-    struct record *r = &e->record;
+    struct record *r = &e->record, copy = *change;
 
-    for (int i = 0; i < N_SLOTS; i++) {
-        if (!s->slot[i].p)
-            continue;
-        free_span(&e->owned[i]);
-        e->owned[i] = s->slot[i];
-        *slot_of(r, (enum slot)i) = s->slot[i];
-        s->slot[i] = SPAN_NONE;
-    }
+    for (int i = 0; i < N_SLOTS; i++)
+        set_slot(e, (enum slot)i, &s->slot[i], *slot_of(&copy, (enum slot)i));
     if (s->request) {
         msg_unref(&r->request);
         r->request = s->request;
@@ -377,16 +424,9 @@ account(struct memory *self, struct entry *e)
 static int
 insert(struct memory *self, struct entry *e)
 {
-    struct culled *c;
-
     if (map_put(&self->by_id, e->record.msg_id, e) < 0)
         return RH_ENOMEM;
     list_append(&self->all, &e->all);
-    c = map_del(&self->culled, e->record.msg_id);
-    if (c) {
-        list_remove(&c->node);
-        mem_free(c);
-    }
     return 0;
 }
 
@@ -400,7 +440,7 @@ put(struct store *store, struct span msg_id, const struct record *change,
 
     if (!e)
         e = fresh = entry_new(msg_id);
-    if (!e || stage(&s, change) < 0
+    if (!e || stage(&s, e, change) < 0
         || reserve_output(self, &e->out, change->out) < 0
         || reserve_output(self, &e->err, change->err) < 0
         || (fresh && insert(self, fresh) < 0)) {
@@ -433,7 +473,7 @@ get(struct store *store, struct span msg_id, uint32_t fields, record_fn *fn,
     (void)fields;
     if (e)
         return fn(ctx, &e->record);
-    if (map_get(&self->culled, msg_id))
+    if (was_culled(self, msg_id))
         return fault_key(fault, RH_ENOENT,
                          "Record '%.*s' has been culled for size", n, id);
     return fault_key(fault, RH_ENOENT, "No such msg_id '%.*s'", n, id);
@@ -528,6 +568,7 @@ static int
 drop_entry(struct memory *self, void *ctx, struct entry *e)
 {
     ++*(int *)ctx;
+    forget_culled(self, e->record.msg_id);
     remove_entry(self, e);
     return 0;
 }
@@ -548,6 +589,7 @@ drop_id(struct store *store, struct span msg_id, struct fault *fault)
     struct entry *e = map_get(&self->by_id, msg_id);
 
     (void)fault;
+    forget_culled(self, msg_id);
     if (!e)
         return 0;
     remove_entry(self, e);
@@ -605,15 +647,8 @@ close_memory(struct store *store)
 
     while (!list_empty(&self->all))
         remove_entry(self, LIST_ENTRY(self->all.next, struct entry, all));
-    while (!list_empty(&self->culled_order)) {
-        struct culled *c =
-            LIST_ENTRY(self->culled_order.next, struct culled, node);
-
-        list_remove(&c->node);
-        mem_free(c);
-    }
     map_fini(&self->by_id);
-    map_fini(&self->culled);
+    mem_free(self->culled);
     mem_free(self);
 }
 
@@ -685,7 +720,6 @@ memory_open(struct store **out, const struct memory_limits *limits,
     self->limits = *limits;
     list_init(&self->all);
     list_init(&self->idle);
-    list_init(&self->culled_order);
     *out = &self->store;
     return 0;
 }
