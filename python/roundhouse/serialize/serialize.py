@@ -248,7 +248,7 @@ def _serialize_named(
             raise explain(obj, name, e) from e
         return [second]
     if t is FunctionType:
-        _keep_function(obj, bufs)
+        _keep_function(obj, bufs[:])
     return bufs
 
 
