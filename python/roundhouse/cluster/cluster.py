@@ -791,7 +791,11 @@ class Cluster(Syncable, LoggingConfigurable):
         """Stop the controller and all engines, also those that other processes
         added.  Nothing happens if nothing runs."""
         self._adopt_others()
-        await _together([self.stop_controller(), self.stop_engines()])
+        try:
+            # Engines first: they take their leave of the controller.
+            await self.stop_engines()
+        finally:
+            await self.stop_controller()
 
     def kill_cluster(self) -> None:
         """Kill the controller and all engines at once; for those in a hurry."""

@@ -166,10 +166,13 @@ def _remove(path: str, log: Any) -> None:
         log.error("Cannot remove %s: %s", path, e)
 
 
-def clean_logs(profile_dir: str) -> None:
-    """Remove the log files of earlier clusters, not those still written to."""
+def clean_logs(profile_dir: str, keep: str = "") -> None:
+    """Remove the log files of earlier clusters, not those still written to.
+
+    `keep` is one that no cluster file names.
+    """
     folder = os.path.join(profile_dir, "log")
-    used = set()
+    used = {keep}
     for path in clusterfile.find(profile_dir):
         try:
             used |= _output_files(clusterfile.read(path))

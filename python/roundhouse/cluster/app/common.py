@@ -192,6 +192,8 @@ class Session:
         For Cluster and launchers: files, then command line.
     profile_dir, cluster_id : str
     log : logging.Logger
+    log_file : str
+        Where it goes; '' is stderr.
     """
 
     def __init__(self, cls: str, command: Any, parsed: Any):
@@ -202,6 +204,7 @@ class Session:
         self.profile_dir = options.find_profile_dir(self.values, cls)
         self.config = Config()
         self.log = logging.getLogger("ipcluster")
+        self.log_file = ""
 
     def get(self, trait: str) -> Any:
         """A setting of the command's own class."""
@@ -342,8 +345,8 @@ def _set_up_log(session: Session) -> None:
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if session.get("log_to_file"):
         name = f"ipcluster-{session.cluster_id}-{os.getpid()}.log".replace("--", "-")
-        folder = os.path.join(session.profile_dir, "log")
         create_profile_dir(session.profile_dir)
-        handler = logging.FileHandler(os.path.join(folder, name))
+        session.log_file = os.path.join(session.profile_dir, "log", name)
+        handler = logging.FileHandler(session.log_file)
     handler.setFormatter(_Formatter())
     log.handlers[:] = [handler]

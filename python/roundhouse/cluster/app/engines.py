@@ -34,7 +34,7 @@ def run(argv: list[str], prog: str) -> int:
     if session.parsed.rest:
         args = list(session.config.EngineLauncher.get("engine_args", []))
         session.config.EngineLauncher.engine_args = args + session.parsed.rest
-    cluster = _open_cluster(session, shutdown_atexit=not daemonize)
+    cluster = _open_cluster(session)
     started: list[str] = []
 
     async def start(foreground: Foreground) -> str:
@@ -76,13 +76,18 @@ def run(argv: list[str], prog: str) -> int:
     return code
 
 
-def _open_cluster(session: Session, **kwargs: Any) -> Cluster:
+def _open_cluster(session: Session) -> Cluster:
     """The cluster that runs, or one without a controller if nobody knows it.
 
     The controller may have been started by hand, or on another machine that
     shares the profile; engines find it by its connection file.
     """
-    kwargs.update(config=session.config, load_profile=False, log=session.log)
+    kwargs: dict[str, Any] = {
+        "config": session.config,
+        "load_profile": False,
+        "log": session.log,
+        "shutdown_atexit": False,  # it holds more than this command started
+    }
     where = {"profile_dir": session.profile_dir, "cluster_id": session.cluster_id}
     try:
         cluster = Cluster.from_file(**where, **kwargs)
@@ -94,7 +99,6 @@ def _open_cluster(session: Session, **kwargs: Any) -> Cluster:
     chosen = session.config.Cluster.get("engine_launcher_class")
     if chosen is not None:
         cluster.engine_launcher_class = chosen
-    cluster.shutdown_atexit = kwargs["shutdown_atexit"]
     return cluster
 
 

@@ -49,7 +49,7 @@ def run(argv: list[str], prog: str) -> int:
         shutdown_atexit=not daemonize,
     )
     if session.get("clean_logs"):
-        clean_logs(session.profile_dir)
+        clean_logs(session.profile_dir, keep=session.log_file)
     foreground = Foreground(
         cluster,
         session.log,
