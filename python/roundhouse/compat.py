@@ -69,12 +69,23 @@ def install_as_ipyparallel() -> None:
     installed or not; if it was imported already, it is forgotten, and modules
     that hold it go on using it.  May be called several times.
     """
-    if _finder in sys.meta_path:
+    if sys.meta_path[0] is _finder:
         return
+    if _finder in sys.meta_path:
+        sys.meta_path.remove(_finder)
     for name in [*sys.modules]:
         if name == UPSTREAM or name.startswith(UPSTREAM + "."):
             del sys.modules[name]
     sys.meta_path.insert(0, _finder)
+
+
+def stand_in_if_missing() -> None:
+    """Let ``import ipyparallel`` find this package where the real one is not.
+
+    Engines do it: what upstream's clients send imports it by name.
+    """
+    if _finder not in sys.meta_path:
+        sys.meta_path.append(_finder)
 
 
 def bind_kernel(**kwargs: Any) -> None:

@@ -395,8 +395,10 @@ def _run(settings):
     mpi_code, rank = _mpi(settings)
     config = _loop_config(settings, info, rank, log_file)
     from .._core import run_engine
+    from ..compat import stand_in_if_missing
     from .hooks import Hooks
 
+    stand_in_if_missing()
     if "matplotlib_inline" not in sys.modules and "MPLBACKEND" not in os.environ:
         from importlib.util import find_spec
 
