@@ -13,6 +13,40 @@ Examples
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the same table, for type checkers
+    from concurrent.futures import ALL_COMPLETED as ALL_COMPLETED
+    from concurrent.futures import FIRST_COMPLETED as FIRST_COMPLETED
+    from concurrent.futures import FIRST_EXCEPTION as FIRST_EXCEPTION
+    from typing import Any
+
+    from traitlets.config import MultipleInstanceError as MultipleInstanceError
+
+    from .client.asyncresult import AsyncHubResult as AsyncHubResult
+    from .client.asyncresult import AsyncMapResult as AsyncMapResult
+    from .client.asyncresult import AsyncResult as AsyncResult
+    from .client.client import Client as Client
+    from .client.dependency import Dependency as Dependency
+    from .client.dependency import depend as depend
+    from .client.dependency import dependent as dependent
+    from .client.dependency import require as require
+    from .client.executor import ViewExecutor as ViewExecutor
+    from .client.remotefunction import ParallelFunction as ParallelFunction
+    from .client.remotefunction import RemoteFunction as RemoteFunction
+    from .client.remotefunction import parallel as parallel
+    from .client.remotefunction import remote as remote
+    from .client.view import BroadcastView as BroadcastView
+    from .client.view import DirectView as DirectView
+    from .client.view import LoadBalancedView as LoadBalancedView
+    from .cluster import Cluster as Cluster
+    from .cluster import ClusterManager as ClusterManager
+    from .compat import bind_kernel as bind_kernel
+    from .compat import install_as_ipyparallel as install_as_ipyparallel
+    from .compat import register_joblib_backend as register_joblib_backend
+    from .error import *  # noqa: F403
+    from .serialize import *  # noqa: F403
+    from .util import interactive as interactive
+
 __version__ = "0.1.0"
 version_info = (0, 1, 0)
 
@@ -89,12 +123,12 @@ _home_of = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", "version_info", *sorted(_home_of)]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     module = _home_of.get(name)
     if module is not None:
-        value: object = getattr(import_module(module, __name__), name)
+        value = getattr(import_module(module, __name__), name)
         globals()[name] = value
         return value
     if name in _SUBMODULES:

@@ -85,3 +85,49 @@ def peer(peer_python):
     peer = Peer(peer_python)
     yield peer
     peer.close()
+
+
+CONNECTION = {
+    "ssh": "",
+    "interface": "tcp://127.0.0.1",
+    "registration": 1,
+    "control": 2,
+    "mux": 3,
+    "task": 4,
+    "task_scheme": "leastload",
+    "iopub": 5,
+    "notification": 6,
+    "broadcast": 7,
+    "key": "k",
+    "curve_serverkey": None,
+    "location": "localhost",
+    "pack": "json",
+    "unpack": "json",
+    "signature_scheme": "hmac-sha256",
+}
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Clients made in the test are given the fake core."""
+    import fake_core
+    import roundhouse
+
+    monkeypatch.setitem(sys.modules, "roundhouse._core", fake_core)
+    monkeypatch.setattr(roundhouse, "_core", fake_core, raising=False)
+    return fake_core
+
+
+@pytest.fixture
+def rc(fake):
+    """A client with three engines: 0, 1 and 3."""
+    import roundhouse
+
+    with roundhouse.Client(dict(CONNECTION)) as rc:
+        yield rc
+
+
+@pytest.fixture
+def core(rc):
+    """The fake core of `rc`."""
+    return rc._core

@@ -273,9 +273,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         return self._take()[1]
 
     def _await(self, timeout: float | None) -> None:
-        if not self._finished and not self.wait(timeout):
-            if self._cancelled_here:
-                raise CancelledError()
+        if not self._cancelled_here and not self._finished and not self.wait(timeout):
             raise TimeoutError("Result not ready.")
         if self._cancelled_here:
             raise CancelledError()
@@ -470,6 +468,8 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             )
         if self._finished or self._look():
             return True
+        if self._cancelled_here:
+            return False
         if timeout == 0:
             self._client._flush()
         else:

@@ -46,12 +46,13 @@ def interactive(f: Any) -> Any:
     """Make a function of a module behave as if it had been typed in.
 
     On an engine its globals are the user namespace instead of its module.
-    A function is rebuilt (without closure); any other object only gets its
-    ``__module__`` set.
+    A function is rebuilt; any other object only gets its ``__module__`` set.
     """
     if isinstance(f, FunctionType):
         main = __import__("__main__")
-        made = FunctionType(f.__code__, main.__dict__, f.__name__, f.__defaults__)
+        made = FunctionType(
+            f.__code__, main.__dict__, f.__name__, f.__defaults__, f.__closure__
+        )
         made.__kwdefaults__ = f.__kwdefaults__
         made.__doc__ = f.__doc__
         f = made

@@ -1,0 +1,145 @@
+"""Errors: classes, texts, and how tracebacks are shown."""
+
+import copy
+import pickle
+
+import pytest
+
+import roundhouse as ipp
+from roundhouse import error
+
+
+def remote(i=0, ename="ZeroDivisionError", tb="tb line 1\ntb line 2"):
+    info = {"engine_uuid": f"u{i}", "engine_id": i, "method": "apply"}
+    return ipp.RemoteError(ename, "division by zero", tb, info)
+
+
+def composite(n):
+    return ipp.CompositeError(
+        "one or more exceptions raised in: f",
+        [(e.ename, e.evalue, e.traceback, e.engine_info) for e in map(remote, range(n))],
+    )
+
+
+def test_tree():
+    for cls, base in [
+        ("KernelError", "IPythonError"),
+        ("EngineError", "KernelError"),
+        ("NoEnginesRegistered", "KernelError"),
+        ("TaskAborted", "KernelError"),
+        ("TaskTimeout", "KernelError"),
+        ("TaskRejectError", "KernelError"),
+        ("UnmetDependency", "KernelError"),
+        ("ImpossibleDependency", "UnmetDependency"),
+        ("DependencyTimeout", "ImpossibleDependency"),
+        ("InvalidDependency", "ImpossibleDependency"),
+        ("RemoteError", "KernelError"),
+        ("CompositeError", "RemoteError"),
+        ("AlreadyDisplayedError", "RemoteError"),
+    ]:
+        assert issubclass(getattr(ipp, cls), getattr(ipp, base)), cls
+    assert ipp.TimeoutError is TimeoutError
+    assert error.AbortedTask is ipp.TaskAborted
+    assert error.UnmetDependencyError is ipp.UnmetDependency
+
+
+def test_remote_error():
+    e = remote(2)
+    assert str(e) == "[2:apply] ZeroDivisionError: division by zero"
+    assert repr(e) == "<RemoteError[2]:ZeroDivisionError(division by zero)>"
+    assert e.render_traceback() == ["[2:apply]", "tb line 1", "tb line 2"]
+    assert e._render_traceback_() == e.render_traceback()
+    assert e.args == ("ZeroDivisionError", "division by zero")
+
+
+def test_without_engine_info():
+    e = ipp.RemoteError("E", "v", None)
+    assert str(e) == "[Engine Exception] E: v"
+    assert repr(e) == "<RemoteError[ ]:E(v)>"
+    assert e.render_traceback() == ["[Engine Exception]", "No traceback available"]
+
+
+def test_incomplete_engine_info_is_shown_all_the_same():
+    e = ipp.RemoteError("E", "v", None, {"engine_uuid": "u"})
+    assert str(e) == "[?:?] E: v"
+
+
+def test_composite():
+    e = composite(3)
+    assert str(e).splitlines() == [
+        "one or more exceptions raised in: f",
+        "[0:apply]ZeroDivisionError: division by zero",
+        "[1:apply]ZeroDivisionError: division by zero",
+        "[2:apply]ZeroDivisionError: division by zero",
+    ]
+    assert repr(e) == "CompositeError(3)"
+    assert e.args == ("ZeroDivisionError",) * 3
+    assert e.render_traceback()[:4] == ["[0:apply]:", "tb line 1", "tb line 2", ""]
+    assert e.render_traceback(1) == ["[1:apply]:", "tb line 1", "tb line 2"]
+
+
+def test_limit(monkeypatch, capsys):
+    e = composite(7)
+    assert ipp.CompositeError.tb_limit == 4
+    assert len(str(e).splitlines()) == 6
+    assert str(e).endswith(".... 3 more exceptions ...")
+    assert e.render_traceback()[-1] == "... 3 more exceptions ..."
+    monkeypatch.setattr(ipp.CompositeError, "tb_limit", 1)
+    assert str(e).endswith(".... 6 more exceptions ...")
+    e.print_traceback()
+    assert capsys.readouterr().out.count("tb line 1") == 1
+    e.print_traceback(6)
+    assert capsys.readouterr().out.startswith("[6:apply]:")
+
+
+def test_raise_one():
+    e = composite(2)
+    with pytest.raises(ipp.RemoteError, match=r"\[1:apply\]"):
+        e.raise_exception(1)
+    for method in (e.raise_exception, e.render_traceback, e.print_traceback):
+        with pytest.raises(IndexError, match="index 2 does not exist"):
+            method(2)
+
+
+def test_already_displayed():
+    e = ipp.AlreadyDisplayedError(composite(5))
+    assert str(e) == "5 errors"
+    assert e.render_traceback() == ["5 errors"]
+    assert repr(e) == "<AlreadyDisplayedError(5 errors)>"
+
+
+def test_collect():
+    assert ipp.collect_exceptions([1, 2]) == [1, 2]
+    assert ipp.collect_exceptions({0: 1}) == {0: 1}
+    with pytest.raises(ipp.CompositeError, match="raised in: g") as e:
+        ipp.collect_exceptions([1, remote(0), composite(2)], "g")
+    assert len(e.value.elist) == 3
+    with pytest.raises(ipp.CompositeError, match="unspecified"):
+        ipp.collect_exceptions({0: remote(0), 1: 2})
+
+
+def test_wrap_and_unwrap():
+    info = {"engine_uuid": "u", "engine_id": 4, "method": "apply"}
+    try:
+        raise KeyError("k")
+    except KeyError:
+        content = ipp.wrap_exception(info)
+    assert content["status"] == "error" and content["engine_info"] == info
+    e = ipp.unwrap_exception(content)
+    assert str(e) == "[4:apply] KeyError: 'k'"
+    assert "raise KeyError" in e.traceback
+    assert ipp.unwrap_exception({"ename": "E", "evalue": "v"}).traceback == ""
+
+
+def test_no_engines_says_what_to_do():
+    assert "wait_for_engines" in str(ipp.NoEnginesRegistered("no"))
+
+
+@pytest.mark.parametrize(
+    "e", [remote(1), composite(3), ipp.AlreadyDisplayedError(composite(2))]
+)
+def test_copies(e):
+    for twin in (pickle.loads(pickle.dumps(e)), copy.copy(e)):
+        assert type(twin) is type(e)
+        assert str(twin) == str(e)
+        assert twin.render_traceback() == e.render_traceback()
