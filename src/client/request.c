@@ -228,6 +228,10 @@ add_content(const struct rh_request *self, struct buf *out)
     struct buf evalue = {0}, line = {0};
     const char *ename = describe(self, &evalue);
 
+    if (evalue.failed) {
+        out->failed = true;
+        return;
+    }
     buf_add_fmt(&line, "%s: ", ename);
     buf_add_span(&line, buf_span(&evalue));
     buf_add_str(&line, "\n");

@@ -220,12 +220,10 @@ add_targets(struct rh_request *leader, struct span metadata, rh_error *err)
     struct scan_field f = {.key = "targets"};
     struct span raw, uuid;
     size_t pos = 0;
-    int rc = scan_object(metadata, &f, 1, err), more;
+    int rc = 0, more;
 
-    if (rc < 0 || !f.value.n)
-        return rc < 0 ? rc
-                      : rh_fail(err, RH_EINVAL,
-                                "a broadcast's metadata needs targets");
+    if (scan_object(metadata, &f, 1, NULL) < 0 || !f.value.n)
+        return rh_fail(err, RH_EINVAL, "a broadcast's metadata needs targets");
     while (rc == 0 && (more = scan_next(f.value, &pos, &raw)) != 0) {
         struct buf scratch = {0};
 
