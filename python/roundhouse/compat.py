@@ -51,6 +51,10 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: types.ModuleType) -> None:
         name = module.__name__
         home = home_module(name)
+        if name == UPSTREAM:
+            # From here on ours: the path finder would find the files below a
+            # second time, under upstream's names.
+            _go_first()
         try:
             sys.modules[name] = importlib.import_module(home)
         except ModuleNotFoundError as e:
@@ -69,14 +73,15 @@ def install_as_ipyparallel() -> None:
     installed or not; if it was imported already, it is forgotten, and modules
     that hold it go on using it.  May be called several times.
     """
-    if sys.meta_path[0] is _finder:
-        return
-    if _finder in sys.meta_path:
-        sys.meta_path.remove(_finder)
-    for name in [*sys.modules]:
-        if name == UPSTREAM or name.startswith(UPSTREAM + "."):
-            del sys.modules[name]
-    sys.meta_path.insert(0, _finder)
+    if sys.meta_path[0] is not _finder:
+        for name in [*sys.modules]:
+            if name == UPSTREAM or name.startswith(UPSTREAM + "."):
+                del sys.modules[name]
+        _go_first()
+
+
+def _go_first() -> None:
+    sys.meta_path[:] = [_finder, *(f for f in sys.meta_path if f is not _finder)]
 
 
 def stand_in_if_missing() -> None:
