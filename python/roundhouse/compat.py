@@ -78,6 +78,7 @@ def install_as_ipyparallel() -> None:
             if name == UPSTREAM or name.startswith(UPSTREAM + "."):
                 del sys.modules[name]
         _go_first()
+        sys.modules[UPSTREAM] = sys.modules[HOME]
 
 
 def _go_first() -> None:
