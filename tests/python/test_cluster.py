@@ -749,6 +749,25 @@ def test_notrunning_is_a_launcher_error():
     assert issubclass(NotRunning, LauncherError)
 
 
+def registry_of(ids):
+    """A stand-in for the controller's list of engines."""
+
+    class Registered:
+        def __init__(self, client_info):
+            self.waits = []
+
+        def engines(self):
+            return ids
+
+        def wait_until(self, here="", gone="", timeout=0):
+            return True
+
+        def close(self):
+            pass
+
+    return Registered
+
+
 def test_single_engines(new, monkeypatch):
     """What needs the controller's list of engines, with that list made up."""
     cluster = new(n=2)
@@ -756,7 +775,7 @@ def test_single_engines(new, monkeypatch):
     engines_ready(cluster)
     launchers = cluster.engine_set.launchers
     ids = {7: launchers["0"].engine_uuid, 9: launchers["1"].engine_uuid, 5: "other"}
-    monkeypatch.setattr("roundhouse.cluster.cluster._registered", lambda info: ids)
+    monkeypatch.setattr("roundhouse.cluster.single.Registered", registry_of(ids))
     assert f"--ident={ids[9]}" in launchers["1"].args
 
     cluster.signal_engine_sync(signal.SIGUSR1, 9)
@@ -784,7 +803,7 @@ def test_the_only_engine_of_a_set_is_restarted(new, monkeypatch):
     cluster.start_cluster_sync()
     (engine,) = cluster.engine_set.launchers.values()
     ids = {0: engine.engine_uuid}
-    monkeypatch.setattr("roundhouse.cluster.cluster._registered", lambda info: ids)
+    monkeypatch.setattr("roundhouse.cluster.single.Registered", registry_of(ids))
     cluster.restart_engine_sync(0)
     assert cluster.engine_set.running
     assert len(cluster.engine_set.launchers) == 1

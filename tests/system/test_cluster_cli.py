@@ -689,6 +689,31 @@ def test_roundhouse_becomes_the_other_programs(place):
     assert "ipengine" in run("engine", "--help")
 
 
+def test_roundhouse_profile(place):
+    def run(*args, **kwargs):
+        return place.run("profile", *args, module="roundhouse.cli", **kwargs)
+
+    path = place.folder / "profile_work"
+    run("locate", "work", code=1)
+    assert run("create", "--parallel", "--profile=work").stdout.strip() == str(path)
+    for name in ("ipcluster_config.py", "ipengine_config.py"):
+        text = (path / name).read_text()
+        compile(text, name, "exec")
+        lines = [x for x in text.splitlines() if x and not x.startswith("#")]
+        assert lines == ["c = get_config()  # noqa: F821"]
+    assert (path / "security").stat().st_mode & 0o777 == 0o700
+    (path / "ipengine_config.py").write_text("c.IPEngine.timeout = 9\n")
+    run("create", "work")
+    assert (path / "ipengine_config.py").read_text() == "c.IPEngine.timeout = 9\n"
+    assert run("list").stdout.split() == ["work", str(path)]
+    assert run("locate", "work").stdout.strip() == str(path)
+    run(code=2)
+    run("destroy", code=2)
+    done = place.run("start", "-n", 1, "--daemonize", "--profile=work")
+    assert "1 of 1 engines" in done.stderr
+    place.run("stop", "--profile=work")
+
+
 # -- with the real ipyparallel -------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""A commented ``ipcluster_config.py``, made from the tables that rule.
+"""Commented configuration files, made from the tables that rule.
 
 Every setting is there with its help and its default, commented out, so that the
 file says what can be set and sets nothing.
@@ -6,18 +6,17 @@ file says what can be set and sets nothing.
 
 from __future__ import annotations
 
-import os
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ... import options
 from .common import MACHINE_DEFAULTS, cluster_rows, trait_classes
 
-__all__ = ["ipcluster_config", "write_config"]
+__all__ = ["command_config", "ipcluster_config", "write_config"]
 
 _HEAD = """\
-# Configuration of ipcluster.
+# Configuration of {prog}.
 #
 # Every line shows a default.  To change one, remove its '#'.  The command line
 # wins over this file.
@@ -27,8 +26,8 @@ c = get_config()  # noqa: F821
 
 
 def ipcluster_config() -> str:
-    """The text of the file."""
-    out = [_HEAD]
+    """The text of ipcluster_config.py."""
+    out = [_HEAD.format(prog="ipcluster")]
     for app in ("IPClusterStart", "IPClusterEngines"):
         rows = [
             r
@@ -40,6 +39,18 @@ def ipcluster_config() -> str:
         entries = list(_traits(cls))
         if entries:
             out += [_title(cls.__name__), *entries]
+    return "\n".join(out)
+
+
+def command_config(command: options.Command) -> str:
+    """The text of the configuration file of another command."""
+    sections: dict[str, list[str]] = {}
+    for row in command.options:
+        entry = _entry(row.name, row.help, repr(row.default))
+        sections.setdefault(row.name.rpartition(".")[0], []).append(entry)
+    out = [_HEAD.format(prog=command.prog)]
+    for cls, entries in sections.items():
+        out += [_title(cls), *entries]
     return "\n".join(out)
 
 
@@ -64,12 +75,11 @@ def _entry(name: str, help: str, default: str) -> str:
     return f"{text}\n# c.{name} = {default}\n"
 
 
-def write_config(profile_dir: str) -> str | None:
-    """Write the file into a profile that has none; returns its path then."""
-    path = os.path.join(profile_dir, "ipcluster_config.py")
+def write_config(path: str, text: Callable[[], str]) -> bool:
+    """Write a file unless it exists; True if it was written."""
     try:
         with open(path, "x", encoding="utf-8") as f:
-            f.write(ipcluster_config())
+            f.write(text())
     except FileExistsError:
-        return None
-    return path
+        return False
+    return True

@@ -7,7 +7,7 @@ import json
 import os
 from typing import Any
 
-from ..cluster import Cluster, _cpu_count
+from ..cluster import Cluster, cpu_count
 from .common import Session, cluster_rows, common_rows, make_command, open_session
 from .foreground import Foreground
 from .start import make_profile
@@ -42,7 +42,7 @@ def run(argv: list[str], prog: str) -> int:
             foreground.watch_controller()
         await _count(foreground)
         n = session.config.Cluster.get("n")
-        set_id = await cluster.start_engines(_cpu_count() if n is None else n)
+        set_id = await cluster.start_engines(cpu_count() if n is None else n)
         started.append(set_id)
         return set_id
 

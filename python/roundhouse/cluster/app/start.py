@@ -11,7 +11,7 @@ from ..cluster import Cluster
 from ..manager import clean_logs
 from ..profile import create_profile_dir
 from .common import Session, cluster_rows, common_rows, make_command, open_session
-from .config_file import write_config
+from .config_file import ipcluster_config, write_config
 from .foreground import Foreground
 
 CLS = "IPClusterStart"
@@ -77,9 +77,9 @@ def make_profile(session: Session) -> None:
     except OSError as e:
         session.fail(f"cannot create the profile {session.profile_dir}: {e.strerror}")
     if session.get("copy_config_files"):
-        written = write_config(session.profile_dir)
-        if written:
-            session.log.info("Wrote %s", written)
+        path = os.path.join(session.profile_dir, "ipcluster_config.py")
+        if write_config(path, ipcluster_config):
+            session.log.info("Wrote %s", path)
 
 
 async def bring_up(foreground: Foreground) -> str:

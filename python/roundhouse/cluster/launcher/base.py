@@ -398,7 +398,7 @@ class EngineLauncher(BaseLauncher):
         """The identifier of the engine that has this name on the wire.
 
         None if it is not of this set, or if the launcher sees only the whole
-        set.  Launchers that know single engines have stop_one(identifier),
-        restart_one(identifier, engine_id) and signal_one(identifier, sig) too.
+        set.  Launchers that know single engines have kept_open(), stop_one(),
+        start_one() and signal_one() too; see LocalEngineSetLauncher.
         """
         return None

@@ -8,10 +8,12 @@ folder: removed when all went well, kept and shown when not.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import uuid
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from traitlets import Dict, Float, Integer, List, Unicode, default
@@ -419,22 +421,26 @@ class LocalEngineSetLauncher(LocalEngineLauncher):
         """Stop one engine of the set.  Raises KeyError."""
         await self.launchers[identifier].stop()
 
-    async def restart_one(self, identifier: str, engine_id: int) -> None:
-        """Stop one engine and start another that asks for its id.
-
-        Raises KeyError, or LauncherError if the new one cannot be started.
-        """
-        el = self.launchers[identifier]
-        self._starting = True  # the set has not ended, even if this was the last
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """The set does not end meanwhile, even if its last engine does."""
+        self._starting = True
         try:
-            await el.stop()
-            self._start_one(identifier, engine_id)
+            yield
         finally:
             with self._state_lock:
                 self._starting = False
                 over = not self.launchers
             if over:
                 self._set_ended()
+
+    def start_one(self, identifier: str, engine_id: int) -> str:
+        """Start an engine that asks for an id; returns its name on the wire.
+
+        Raises LauncherError.
+        """
+        self._start_one(identifier, engine_id)
+        return self.launchers[identifier].engine_uuid
 
     def signal_one(self, identifier: str, sig: int) -> None:
         """Signal one engine of the set.  Raises KeyError."""
