@@ -85,6 +85,7 @@ struct event {
 struct rh_client {
     atomic_uint refs;
     unsigned generation; // of forks, when it was opened
+    bool packs, unpacks; // the wire does not speak JSON
 
     // Guards the sender: composing needs no other lock.
     pthread_mutex_t send_lock;
@@ -119,6 +120,7 @@ struct rh_client {
     int runner_fd;      // eventfd: ends the runner's poll
     atomic_bool woken;  // client_wake was called
     struct list ready;  // requests with news
+    size_t n_watched;   // requests somebody wants events for
     struct list events; // all other events
     size_t n_events;
 

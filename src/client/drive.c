@@ -12,6 +12,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "client/client.h"
+#include "client/translate.h"
+#include "wire/pack.h"
 
 #define DRAIN_MAX 512 // messages of one link before others may run
 #define REPORT_EVERY_US 60000000
@@ -95,9 +97,39 @@ may_be_ours(const struct rh_client *self, const struct msg *m)
            != NULL;
 }
 
+static int
+enter(struct rh_client *self, enum link i, struct msg *m, rh_error *err)
+{
+    switch (i) {
+    case LINK_IOPUB:
+        return ledger_output(&self->ledger, m, self->now, err);
+    case LINK_NOTIFICATION:
+        return ledger_notify(&self->ledger, m, self->now, err);
+    default:
+        return ledger_reply(&self->ledger, m, self->now, err);
+    }
+}
+
+/* As JSON, if it can be; else what it answers is answered all the same. */
+static int
+decode(struct rh_client *self, enum link i, struct msg *m, struct msg **out,
+       rh_error *err)
+{
+    const char *packer = self->conn.unpack;
+    struct buf parent = {0};
+    int rc = translate_in(packer, m, out, err);
+
+    if (rc < 0 && rc != RH_ENOMEM && i <= LINK_QUERY
+        && pack_decode(packer, msg_part(m, MSG_PARENT), &parent, NULL) == 0)
+        ledger_unreadable(&self->ledger, buf_span(&parent), self->now);
+    buf_fini(&parent);
+    return rc;
+}
+
 static void
 take(struct rh_client *self, enum link i, struct msg *m)
 {
+    struct msg *json = NULL;
     rh_error err = {0};
     int rc = msg_parse(m, &msg_limits_default, &err);
 
@@ -108,13 +140,13 @@ take(struct rh_client *self, enum link i, struct msg *m)
     }
     if (rc == 0)
         rc = session_admit(self->checker, m, &err);
+    if (rc == 0 && self->unpacks)
+        rc = decode(self, i, m, &json, &err);
     if (rc == 0)
-        rc = i == LINK_IOPUB ? ledger_output(&self->ledger, m, self->now, &err)
-             : i == LINK_NOTIFICATION
-                 ? ledger_notify(&self->ledger, m, self->now, &err)
-                 : ledger_reply(&self->ledger, m, self->now, &err);
+        rc = enter(self, i, json ? json : m, &err);
     if (rc < 0)
         report(self, rc, &err);
+    msg_unref(&json);
 }
 
 static void

@@ -10,7 +10,7 @@
 
 #define EVENTS_MAX 16384
 /* While threads wait one after the other, the runner keeps out of their way
- * for as long as this.
+ * for as long as this, unless somebody asked for events.
  */
 #define QUIET_US 10000
 
@@ -131,6 +131,8 @@ client_watch(struct rh_request *req, unsigned bits, rh_error *err)
         if (!req->watched) {
             request_group(req)->handles++;
             rc = 1;
+            if (self->n_watched++ == 0)
+                client_wake_runner(self);
         }
         req->watched = true;
         req->watch |= bits;
@@ -154,6 +156,7 @@ client_unwatch(struct rh_request *req, unsigned bits)
     if (req->watched && !req->watch && list_empty(&req->ready)) {
         over = true;
         req->watched = false;
+        self->n_watched--;
         client_drop_handle(req);
     }
     pthread_mutex_unlock(&self->lock);
@@ -180,6 +183,7 @@ take_news(struct rh_request *req, struct event *out)
     if (!req->watch) {
         out->last = true;
         req->watched = false;
+        req->client->n_watched--;
         client_drop_handle(req);
     }
     return out->bits || out->last;
@@ -246,7 +250,7 @@ quiet_until(const struct rh_client *self, int64_t now_us)
         return now_us - oldest->since_us > QUIET_US ? INT64_MAX
                                                     : now_us + QUIET_US;
     }
-    if (now_us - self->last_wait_us < QUIET_US)
+    if (now_us - self->last_wait_us < QUIET_US && !self->n_watched)
         return self->last_wait_us + QUIET_US;
     return 0;
 }

@@ -251,11 +251,11 @@ ledger_abandon(struct ledger *self, struct rh_request *req)
 
 /* msg_id of the request that a message answers; n == 0: it names none. */
 static int
-scan_parent(const struct msg *m, struct span *msg_id, struct span *session,
+scan_parent(struct span parent, struct span *msg_id, struct span *session,
             struct buf *scratch, rh_error *err)
 {
     struct scan_field f[] = {{.key = "msg_id"}, {.key = "session"}};
-    int rc = scan_object(msg_part(m, MSG_PARENT), f, 2, err);
+    int rc = scan_object(parent, f, 2, err);
 
     *msg_id = *session = SPAN_NONE;
     if (rc < 0)
@@ -339,7 +339,8 @@ ledger_reply(struct ledger *self, struct msg *m, struct moment now,
     struct rh_request *req = NULL, *hold;
     enum rh_status status;
     bool mute;
-    int rc = scan_parent(m, &msg_id, &session, &scratch, err);
+    int rc =
+        scan_parent(msg_part(m, MSG_PARENT), &msg_id, &session, &scratch, err);
 
     if (rc == 0)
         req = map_get(&self->pending, msg_id);
@@ -364,6 +365,21 @@ ledger_reply(struct ledger *self, struct msg *m, struct moment now,
     }
     request_unref(&hold);
     return 0;
+}
+
+void
+ledger_unreadable(struct ledger *self, struct span parent, struct moment now)
+{
+    struct buf scratch = {0};
+    struct span msg_id, session;
+    struct rh_request *req = NULL;
+
+    if (scan_parent(parent, &msg_id, &session, &scratch, NULL) == 0)
+        req = map_get(&self->pending, msg_id);
+    buf_fini(&scratch);
+    self->n_malformed++;
+    if (req)
+        ledger_fail(self, req, FAIL_BAD_REPLY, -1, now);
 }
 
 static bool
@@ -412,7 +428,8 @@ ledger_output(struct ledger *self, struct msg *m, struct moment now,
     struct buf scratch = {0};
     struct span msg_id, session;
     struct rh_request *req;
-    int rc = scan_parent(m, &msg_id, &session, &scratch, err);
+    int rc =
+        scan_parent(msg_part(m, MSG_PARENT), &msg_id, &session, &scratch, err);
 
     (void)now;
     if (rc == 0)

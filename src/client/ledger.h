@@ -85,6 +85,11 @@ int ledger_output(struct ledger *self, struct msg *m, struct moment now,
                   rh_error *err);
 int ledger_notify(struct ledger *self, struct msg *m, struct moment now,
                   rh_error *err);
+/* A reply was signed by one of us but cannot be read, except for its parent
+ * header: that is an answer, too.
+ */
+void ledger_unreadable(struct ledger *self, struct span parent,
+                       struct moment now);
 /* The hub's first answer: {"engines": {"0": uuid, ...}}. */
 int ledger_connected(struct ledger *self, struct span content, rh_error *err);
 

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "client/client.h"
+#include "wire/pack.h"
 
 #define DEFAULT_TIMEOUT_MS 10000
 #define DEFAULT_LINGER_MS 1000
@@ -161,12 +162,10 @@ read_connection(struct connfile *conn, const char *connection, rh_error *err)
         return rh_fail(err, RH_EINVAL,
                        "this is a connection file for engines; clients need "
                        "ipcontroller-client.json");
-    if (strcmp(conn->pack, "json") != 0 || strcmp(conn->unpack, "json") != 0)
-        return rh_fail(err, RH_EINVAL,
-                       "the cluster packs messages with '%s', this client "
-                       "knows 'json' only",
-                       conn->pack);
-    return 0;
+    rc = pack_check(conn->pack, err);
+    if (rc == 0)
+        rc = pack_check(conn->unpack, err);
+    return rc;
 }
 
 static int
@@ -265,6 +264,8 @@ set_up(struct rh_client *self, const char *connection,
     if (rc < 0)
         return rc;
     self->ledger.session = span_str(self->sender.session);
+    self->packs = !pack_is_json(self->conn.pack);
+    self->unpacks = !pack_is_json(self->conn.unpack);
     return connect_all(self, options, err);
 }
 

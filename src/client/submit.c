@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "client/client.h"
+#include "client/translate.h"
 #include "wire/scan.h"
 
 #define N_STACK 16
@@ -284,6 +285,25 @@ compose_submission(struct rh_client *self, const struct rh_submission *what,
     return rc;
 }
 
+/* '*m' as the cluster packs it. */
+static int
+pack(struct rh_client *self, struct msg **m, rh_error *err)
+{
+    struct msg *packed = NULL;
+    int rc;
+
+    if (!self->packs)
+        return 0;
+    pthread_mutex_lock(&self->send_lock);
+    rc = translate_out(self->conn.pack, self->signer, *m, &packed, err);
+    pthread_mutex_unlock(&self->send_lock);
+    if (rc == 0) {
+        msg_unref(m);
+        *m = packed;
+    }
+    return rc;
+}
+
 static int
 send_locked(struct rh_client *self, struct rh_request *req, struct msg *m,
             rh_error *err)
@@ -317,7 +337,6 @@ send_request(struct rh_client *self, const struct rh_submission *what,
 {
     int rc = 0;
 
-    req->client = client_ref(self);
     if (what->channel == RH_BROADCAST)
         rc = add_parts(req, what, err);
     if (rc == 0) {
@@ -356,9 +375,12 @@ submit(struct rh_client *self, const struct rh_submission *what,
         msg_unref(&m);
         return rh_fail(err, RH_ENOMEM, "submitting '%s'", id);
     }
+    req->client = client_ref(self);
     req->tracker = *tracker;
     *tracker = NULL;
-    rc = send_request(self, what, req, m, err);
+    rc = pack(self, &m, err);
+    if (rc == 0)
+        rc = send_request(self, what, req, m, err);
     msg_unref(&m);
     if (rc < 0)
         request_unref(&req);

@@ -68,7 +68,7 @@ depart(struct rh_client *self, struct waiter *w)
         if (!self->driver)
             client_wake_waiter(
                 self, LIST_ENTRY(self->waiters.next, struct waiter, link));
-    } else if (self->runner_deep) {
+    } else if (self->runner_deep || self->n_watched) {
         client_wake_runner(self);
     }
 }
