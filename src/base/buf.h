@@ -16,8 +16,8 @@ struct buf {
     bool failed;
 };
 
-void buf_init(struct buf *self); // same as zeroing it
-void buf_fini(struct buf *self); // frees; the buf may be used again
+void buf_init(struct buf *self);  // same as zeroing it
+void buf_fini(struct buf *self);  // frees; the buf may be used again
 void buf_clear(struct buf *self); // keeps the memory, clears 'failed'
 int buf_reserve(struct buf *self, size_t more); // RH_ENOMEM
 void buf_add(struct buf *self, const void *p, size_t n);

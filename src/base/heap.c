@@ -73,7 +73,7 @@ heap_push(struct heap *self, struct heap_node *node, int64_t at)
     }
     if (self->n == self->cap) {
         size_t cap = self->cap ? self->cap * 2 : 16;
-        struct heap_node **v = mem_resize(self->v, cap, sizeof(*v));
+        struct heap_node **v = mem_resize(self->v, cap, sizeof(void *));
 
         if (!v)
             return RH_ENOMEM;

@@ -27,6 +27,6 @@ void heap_fini(struct heap *self); // the nodes are the caller's
  */
 int heap_push(struct heap *self, struct heap_node *node, int64_t at);
 void heap_remove(struct heap *self, struct heap_node *node); // no-op if absent
-struct heap_node *heap_top(const struct heap *self); // NULL: empty
+struct heap_node *heap_top(const struct heap *self);         // NULL: empty
 
 #endif /* BASE_HEAP_H */

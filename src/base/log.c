@@ -29,7 +29,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 // What the lock guards:
 static char log_name[64] = "roundhouse";
 static int log_fd = STDERR_FILENO;
-static bool is_file; // log_fd is ours: log_to_file opened it
+static bool is_file;       // log_fd is ours: log_to_file opened it
 static unsigned long lost; // lines since the last one that went through
 static bool torn;          // the target ends in the middle of a line
 
@@ -179,7 +179,7 @@ log_write(enum log_level level, const char *fmt, ...)
         n += (size_t)got;
     if (n > sizeof(line) - 1) {
         n = sizeof(line) - 1;
-        memcpy(line + n - 3, "...", 3);
+        memset(line + n - 3, '.', 3);
     }
     for (size_t i = start; i < n; i++)
         if ((uint8_t)line[i] < 0x20 || line[i] == 0x7F)

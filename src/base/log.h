@@ -22,9 +22,9 @@ void log_write(enum log_level level, const char *fmt, ...)
 /* Printable copy of at most cap-1 characters, cut with "..."; returns out. */
 const char *log_escape(struct span s, char *out, size_t cap);
 
-#define log_debug(...)                      \
-    do {                                    \
-        if (log_level() <= LOG_DEBUG)       \
+#define log_debug(...)                         \
+    do {                                       \
+        if (log_level() <= LOG_DEBUG)          \
             log_write(LOG_DEBUG, __VA_ARGS__); \
     } while (0)
 #define log_info(...) log_write(LOG_INFO, __VA_ARGS__)

@@ -23,8 +23,10 @@ struct map {
 void map_init(struct map *self); // same as zeroing it
 void map_fini(struct map *self); // frees the table, not the values
 void *map_get(const struct map *self, struct span key); // NULL: absent
-int map_reserve(struct map *self, size_t more); // then that many puts cannot fail
-int map_put(struct map *self, struct span key, void *value); // replaces; RH_ENOMEM
+int map_reserve(struct map *self,
+                size_t more); // then that many puts cannot fail
+int map_put(struct map *self, struct span key,
+            void *value);                         // replaces; RH_ENOMEM
 void *map_del(struct map *self, struct span key); // the value, or NULL
 /* Iterate in any order: for (size_t i = 0; (v = map_next(m, &i));)
  * The table must not change meanwhile.

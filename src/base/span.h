@@ -13,7 +13,10 @@ struct span {
 };
 
 #define SPAN_LIT(s) ((struct span){(const uint8_t *)(s), sizeof(s) - 1})
-#define SPAN_INIT(s) {(const uint8_t *)(s), sizeof(s) - 1} // in static tables
+#define SPAN_INIT(s)                        \
+    {                                       \
+        (const uint8_t *)(s), sizeof(s) - 1 \
+    } // in static tables
 #define SPAN_NONE ((struct span){NULL, 0})
 
 static inline struct span

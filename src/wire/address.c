@@ -64,14 +64,18 @@ static void
 choose_host(const char *location, char *out, size_t cap)
 {
     char me[256] = "";
-    struct in_addr addr;
+    struct in_addr addr = {0};
+    bool found = false;
 
     gethostname(me, sizeof(me) - 1);
-    if (!*location || strcmp(location, me) == 0)
-        snprintf(out, cap, "%s", LOOPBACK);
-    else if (!resolve(location, &addr))
-        snprintf(out, cap, "%s", location);
-    else if (is_mine(addr))
+    if (*location && strcmp(location, me) != 0) {
+        found = resolve(location, &addr);
+        if (!found) {
+            snprintf(out, cap, "%s", location);
+            return;
+        }
+    }
+    if (!found || is_mine(addr))
         snprintf(out, cap, "%s", LOOPBACK);
     else
         inet_ntop(AF_INET, &addr, out, (socklen_t)cap);

@@ -27,17 +27,18 @@ enum conn_port {
 #define CONN_BROADCAST_MAX 64
 
 struct connfile {
-    bool for_client; // else for engines
-    char interface[512];   // "tcp://127.0.0.1"
+    bool for_client;     // else for engines
+    char interface[512]; // "tcp://127.0.0.1"
     char location[256];
     char ssh[256];
     char key[512];
     char pack[64], unpack[64];
     char signature_scheme[32];
-    char task_scheme[32];      // client only
-    char curve_serverkey[64];  // Z85 or ""
-    int port[N_PORTS];         // 0: not in this kind of file
-    int broadcast[CONN_BROADCAST_MAX]; // one for clients, one per leaf for engines
+    char task_scheme[32];              // client only
+    char curve_serverkey[64];          // Z85 or ""
+    int port[N_PORTS];                 // 0: not in this kind of file
+    int broadcast[CONN_BROADCAST_MAX]; // one for clients, one per leaf for
+                                       // engines
     int n_broadcast;
 };
 

@@ -61,8 +61,7 @@ void msg_unref(struct msg **self_p);   // NULL-safe, clears *self_p
 /* Find the delimiter and check shape and sizes; sets i_delim.  RH_EPROTO or
  * RH_ELIMIT with a text naming the frame; the message is unchanged then.
  */
-int msg_parse(struct msg *self, const struct msg_limits *limits,
-              rh_error *err);
+int msg_parse(struct msg *self, const struct msg_limits *limits, rh_error *err);
 
 /* Only after a successful msg_parse. */
 static inline struct span

@@ -19,8 +19,9 @@ static int decode_value(struct decoder *d, int depth);
 static int
 broken(struct decoder *d, const char *what)
 {
-    return rh_fail(d->err, RH_EPROTO, "msgpack: %s at byte %zu of %zu", what,
-                   (size_t)(d->p - d->start), (size_t)(d->end - d->start));
+    rh_fail(d->err, RH_EPROTO, "msgpack: %s at byte %zu of %zu", what,
+            (size_t)(d->p - d->start), (size_t)(d->end - d->start));
+    return RH_EPROTO;
 }
 
 static size_t
@@ -176,29 +177,43 @@ decode_int(struct decoder *d, size_t n, bool is_signed)
 {
     uint64_t v;
     int rc = take_number(d, n, &v);
-    unsigned shift = 64 - 8 * (unsigned)n;
+    int64_t i = n == 1   ? (int8_t)v
+                : n == 2 ? (int16_t)v
+                : n == 4 ? (int32_t)v
+                         : (int64_t)v;
 
     if (rc < 0)
         return rc;
-    if (is_signed) // extend the sign
-        buf_add_fmt(d->out, "%lld",
-                    (long long)((int64_t)(v << shift) >> shift));
+    if (is_signed)
+        buf_add_fmt(d->out, "%lld", (long long)i);
     else
         buf_add_fmt(d->out, "%llu", (unsigned long long)v);
     return 0;
+}
+
+static size_t
+length_width(uint8_t type)
+{
+    switch (type) {
+    case 0xc4: // bin 8
+    case 0xd9: // str 8
+        return 1;
+    case 0xc5: // bin 16
+    case 0xda: // str 16
+    case 0xdc: // array 16
+    case 0xde: // map 16
+        return 2;
+    default:
+        return 4;
+    }
 }
 
 /* Types whose length is a number of its own after the type byte. */
 static int
 decode_sized(struct decoder *d, uint8_t type, int depth)
 {
-    // Size of the length: 0xc4..6 bin, 0xd9..b str, 0xdc..d array, 0xde..f map
-    size_t width = type <= 0xc6   ? (size_t)1 << (type - 0xc4)
-                   : type <= 0xdb ? (size_t)1 << (type - 0xd9)
-                   : type & 1     ? 4
-                                  : 2;
     uint64_t n;
-    int rc = take_number(d, width, &n);
+    int rc = take_number(d, length_width(type), &n);
 
     if (rc < 0)
         return rc;

@@ -80,7 +80,10 @@ static void
 forget_oldest(struct replay *self, uint32_t n)
 {
     for (; n > 0; n--) {
-        close_gap(self, lookup(self, self->ring[self->head]));
+        uint32_t slot = lookup(self, self->ring[self->head]);
+
+        if (self->index[slot]) // else it was forgotten before
+            close_gap(self, slot);
         self->head = (self->head + 1) & (self->cap - 1);
         self->n--;
     }
@@ -130,4 +133,17 @@ replay_add(struct replay *self, const uint8_t digest[REPLAY_ENTRY])
     self->index[slot] = entry_of(digest, place);
     self->n++;
     return 0;
+}
+
+void
+replay_forget(struct replay *self, const uint8_t digest[REPLAY_ENTRY])
+{
+    uint32_t slot = self->cap ? lookup(self, digest) : 0, place;
+
+    if (!self->cap || !self->index[slot])
+        return;
+    place = (self->index[slot] & PLACE_MASK) - 1;
+    close_gap(self, slot);
+    // Its place in the ring stays taken, by what no index slot leads to.
+    memset(self->ring[place], 0, REPLAY_ENTRY);
 }

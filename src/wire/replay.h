@@ -22,5 +22,7 @@ struct replay {
 void replay_fini(struct replay *self);
 /* 0: remembered; RH_EREPLAY: was there; RH_ENOMEM: nothing changed. */
 int replay_add(struct replay *self, const uint8_t digest[REPLAY_ENTRY]);
+/* As if it had never been seen. */
+void replay_forget(struct replay *self, const uint8_t digest[REPLAY_ENTRY]);
 
 #endif /* WIRE_REPLAY_H */

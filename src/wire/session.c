@@ -210,3 +210,12 @@ session_admit(struct session *self, const struct msg *m, rh_error *err)
         return rh_fail(err, rc, "out of memory remembering a signature");
     return 0;
 }
+
+void
+session_forget(struct session *self, const struct msg *m)
+{
+    uint8_t digest[DIGEST_MAX];
+
+    if (self->ctx && verify(self, m, digest, NULL) == 0)
+        replay_forget(&self->seen, digest);
+}

@@ -35,4 +35,9 @@ int session_verify(struct session *self, const struct msg *m, rh_error *err);
  */
 int session_admit(struct session *self, const struct msg *m, rh_error *err);
 
+/* The message, admitted before, may be admitted once more: it was not acted
+ * upon.
+ */
+void session_forget(struct session *self, const struct msg *m);
+
 #endif /* WIRE_SESSION_H */

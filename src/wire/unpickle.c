@@ -110,8 +110,9 @@ struct machine {
 static int
 broken(struct machine *m, const char *what)
 {
-    return rh_fail(m->err, RH_EPROTO, "pickle: %s at byte %zu of %zu", what,
-                   (size_t)(m->p - m->start), (size_t)(m->end - m->start));
+    rh_fail(m->err, RH_EPROTO, "pickle: %s at byte %zu of %zu", what,
+            (size_t)(m->p - m->start), (size_t)(m->end - m->start));
+    return RH_EPROTO;
 }
 
 static void *
@@ -515,7 +516,7 @@ push_global(struct machine *m, struct span module, struct span name)
 static int
 op_global(struct machine *m, int op)
 {
-    struct span module, name;
+    struct span module, name = SPAN_NONE;
     int rc = take_line(m, &module);
 
     (void)op;
@@ -611,12 +612,13 @@ is_latin1(struct span text)
 static bool
 call_datetime(const struct args *args, struct node *made)
 {
+    bool aware = is(args, 1, T_ZONE);
     uint8_t b[11];
     char text[64];
     size_t n;
 
     if (args->n < 1 || args->n > 2 || !is_bytes(args, 0)
-        || (args->n == 2 && !is(args, 1, T_ZONE) && !is(args, 1, T_NONE)))
+        || (args->n == 2 && !aware && !is(args, 1, T_NONE)))
         return false;
     n = args->v[0]->u.s.n;
     if (args->v[0]->type == T_LATIN1)
@@ -629,10 +631,10 @@ call_datetime(const struct args *args, struct node *made)
     snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%06d",
              b[0] << 8 | b[1], b[2] & 0x7F, b[3], b[4], b[5], b[6],
              b[7] << 16 | b[8] << 8 | b[9]);
-    *made = (struct node){.type = T_DATE, .aware = is(args, 1, T_ZONE)};
+    *made = (struct node){.type = T_DATE, .aware = aware};
     if (isodate_parse(span_str(text), &made->u.i) < 0)
         return false;
-    if (made->aware)
+    if (aware)
         made->u.i -= args->v[1]->u.i;
     return true;
 }

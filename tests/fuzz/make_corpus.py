@@ -65,9 +65,23 @@ def sessions() -> dict[str, bytes]:
 
 def texts() -> dict[str, bytes]:
     values = [
-        "0", "-1", "1.5e-3", "9223372036854775807", "1e999", '"x"', '"\\u00e4"',
-        '"\\ud83d\\udc0d"', '"\\n\\t\\"\\\\\\/"', "null", "true", "false",
-        "[]", '[1, "a", [null, {}]]', "{}", '{"b": {"c": [1]}}', '"ä€🐍"',
+        "0",
+        "-1",
+        "1.5e-3",
+        "9223372036854775807",
+        "1e999",
+        '"x"',
+        '"\\u00e4"',
+        '"\\ud83d\\udc0d"',
+        '"\\n\\t\\"\\\\\\/"',
+        "null",
+        "true",
+        "false",
+        "[]",
+        '[1, "a", [null, {}]]',
+        "{}",
+        '{"b": {"c": [1]}}',
+        '"ä€🐍"',
     ]
     made = {"header": json.dumps(HEADER).encode()}
     for i, value in enumerate(values):
@@ -77,35 +91,60 @@ def texts() -> dict[str, bytes]:
     made["nul"] = b'{"a": "\\u0000", "b\\u0000": 1}'
     made["deep-64"] = b'{"a":' + b"[" * 63 + b"1" + b"]" * 63 + b"}"
     made["deep-65"] = b'{"a":' + b"[" * 64 + b"1" + b"]" * 64 + b"}"
-    for i, bad in enumerate([b"{", b'{"a":01}', b'{"a":"\\ud800"}', b'{"a":NaN}',
-                             b'{"a":"\xff"}', b'{"a":1,}', b"[]", b'{"a":tru}']):
+    made["nul-byte"] = b'{"a":0\x00}'
+    for i, bad in enumerate(
+        [
+            b"{",
+            b'{"a":01}',
+            b'{"a":"\\ud800"}',
+            b'{"a":NaN}',
+            b'{"a":"\xff"}',
+            b'{"a":1,}',
+            b"[]",
+            b'{"a":tru}',
+        ]
+    ):
         made[f"bad-{i}"] = bad
     return made
 
 
 def connfiles() -> dict[str, bytes]:
     common = {
-        "ssh": "", "interface": "tcp://127.0.0.1", "registration": 33907,
-        "control": 46023, "mux": 39443, "task": 43811, "iopub": 40075,
-        "key": "f20474e5-fe019b2000efc5bd2eaf498e", "curve_serverkey": None,
-        "location": "host", "pack": "json", "unpack": "json",
+        "ssh": "",
+        "interface": "tcp://127.0.0.1",
+        "registration": 33907,
+        "control": 46023,
+        "mux": 39443,
+        "task": 43811,
+        "iopub": 40075,
+        "key": "f20474e5-fe019b2000efc5bd2eaf498e",
+        "curve_serverkey": None,
+        "location": "host",
+        "pack": "json",
+        "unpack": "json",
         "signature_scheme": "hmac-sha256",
     }
     client = common | {"task_scheme": "leastload", "notification": 1, "broadcast": 2}
     engine = common | {"hb_ping": 3, "hb_pong": 4, "broadcast": [5, 6]}
     old = {k: v for k, v in client.items() if k not in ("broadcast", "curve_serverkey")}
     made = {
-        "client": client, "engine": engine, "old-client": old,
-        "curve": client | {"curve_serverkey": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", "key": ""},
+        "client": client,
+        "engine": engine,
+        "old-client": old,
+        "curve": client
+        | {"curve_serverkey": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", "key": ""},
         "escapes": engine | {"location": 'h"\\ä\n'},
-        "port-0": client | {"mux": 0}, "port-text": client | {"mux": "1"},
+        "port-0": client | {"mux": 0},
+        "port-text": client | {"mux": "1"},
         "port-list": client | {"broadcast": [1, 70000]},
         "ipc": engine | {"interface": "ipc:///run/x"},
         "no-scheme": engine | {"interface": "127.0.0.1"},
         "long": engine | {"pack": "x" * 64},
     }
     return {k: json.dumps(v, indent=2).encode() for k, v in made.items()} | {
-        "no-json": b"{", "list": b"[]"}
+        "no-json": b"{",
+        "list": b"[]",
+    }
 
 
 def packed() -> dict[str, bytes]:
@@ -113,12 +152,22 @@ def packed() -> dict[str, bytes]:
     east = datetime.timezone(datetime.timedelta(hours=1))
     date = datetime.datetime(2026, 11, 20, 22, 56, 5, 30017)
     plain = {
-        "n": None, "b": [True, False], "i": [0, 255, 65535, -1, 2**40, 2**80],
-        "f": [1.5, float("inf")], "s": "ä\n", "y": b"ab\xff", "t": (1, (2,)),
-        "se": {7}, "d": {1: {}, None: 2, 1.5: 3},
+        "n": None,
+        "b": [True, False],
+        "i": [0, 255, 65535, -1, 2**40, 2**80],
+        "f": [1.5, float("inf")],
+        "s": "ä\n",
+        "y": b"ab\xff",
+        "t": (1, (2,)),
+        "se": {7},
+        "d": {1: {}, None: 2, 1.5: 3},
     }
-    dates = {"naive": date, "utc": date.replace(tzinfo=utc),
-             "east": date.replace(tzinfo=east), "ba": bytearray(b"xy")}
+    dates = {
+        "naive": date,
+        "utc": date.replace(tzinfo=utc),
+        "east": date.replace(tzinfo=east),
+        "ba": bytearray(b"xy"),
+    }
     shared = ["x"]
     shared = [shared, shared, shared]
     made = {}
@@ -134,11 +183,13 @@ def packed() -> dict[str, bytes]:
         b"\x00\x88\xa1n\xc0\xa1t\xc3\xa1f\xc2\xa1i\x96\x7f\xcc\xff\xcd\x01\x00"
         b"\xd0\xdf\xd3\xff\xff\xff\xff\x7f\xff\xff\xff\xcf\xff\xff\xff\xff\xff"
         b"\xff\xff\xff\xa1r\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\xa1s\xa3\xc3"
-        b"\xa4\n\xa1b\xc4\x03ab\xff\x02\x81\xa1x\x90")
+        b"\xa4\n\xa1b\xc4\x03ab\xff\x02\x81\xa1x\x90"
+    )
     made["msgpack-wide"] = (
         b"\x00\xdf\x00\x00\x00\x04\xd9\x01a\xda\x00\x01b\xc0\xdc\x00\x01\xca"
         b"\x3f\xc0\x00\x00\x05\xdd\x00\x00\x00\x00\x06\xde\x00\x01\x07\xc5"
-        b"\x00\x01z")
+        b"\x00\x01z"
+    )
     made["msgpack-ext"] = b"\x00\x81\xa1a\xd6\xff\x00\x00\x00\x00"
     for name, text in texts().items():
         if name.startswith(("value", "twice", "deep")):
@@ -148,8 +199,13 @@ def packed() -> dict[str, bytes]:
 
 
 def main() -> None:
-    targets = {"msg": messages(), "session": sessions(), "scan": texts(),
-               "connfile": connfiles(), "pack": packed()}
+    targets = {
+        "msg": messages(),
+        "session": sessions(),
+        "scan": texts(),
+        "connfile": connfiles(),
+        "pack": packed(),
+    }
     for target, made in targets.items():
         folder = CORPUS / target
         folder.mkdir(parents=True, exist_ok=True)
