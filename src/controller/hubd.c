@@ -73,6 +73,8 @@ take_note(struct hubd *self, struct note *note)
     case NOTE_ENGINE_UP:
     case NOTE_ENGINE_DOWN:
     case NOTE_SUBMIT:
+    case NOTE_WITHDRAW:
+    case NOTE_WITHDRAWN:
         break; // never sent here
     }
     note_free(&note);

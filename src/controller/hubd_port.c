@@ -31,8 +31,8 @@ struct outgoing {
     struct list node;
     struct net_sock *via;
     struct msg *m;
-    uint64_t seq;  // engine events before it
-    bool settled;  // wait until they are settled, not only seen
+    uint64_t seq; // engine events before it
+    bool settled; // wait until they are settled, not only seen
 };
 
 // ---------------------------------------------------------------------------
@@ -47,8 +47,8 @@ least(uint64_t a, uint64_t b)
 static bool
 may_go(const struct hubd *self, uint64_t seq, bool settled)
 {
-    uint64_t relay = atomic_load(settled ? &self->relay->settled
-                                         : &self->relay->seen);
+    uint64_t relay =
+        atomic_load(settled ? &self->relay->settled : &self->relay->seen);
 
     return least(relay, atomic_load(&self->task->seen)) >= seq;
 }
@@ -137,14 +137,8 @@ static int
 submit_task(void *ctx, struct msg *m, rh_error *err)
 {
     struct hubd *self = ctx;
-    struct note *note = note_new(NOTE_SUBMIT, SPAN_NONE, SPAN_NONE);
-    int rc = RH_ENOMEM;
+    int rc = note_push_msg(self->task->inbox, NOTE_SUBMIT, m);
 
-    if (note) {
-        note->m = msg_ref(m);
-        rc = note_push(self->task->inbox, &note);
-    }
-    note_free(&note);
     return rc < 0 ? rh_fail(err, rc, "passing a task to the scheduler") : 0;
 }
 
@@ -242,16 +236,21 @@ engine(void *ctx, enum hub_engine_event event, int id, struct span uuid,
     }
 }
 
+/* What an engine says it can do, in its registration request. */
 static uint32_t
 capabilities_of(struct span asked)
 {
-    struct scan_field field[] = {{.key = "again"}};
+    static const uint32_t meaning[] = {SCHED_AGAIN, SCHED_PREFETCH};
+    struct scan_field field[] = {{.key = "again"}, {.key = "withdraw"}};
+    uint32_t found = 0;
     bool yes = false;
 
-    if (asked.n && scan_object(asked, field, 1, NULL) == 0
-        && field[0].value.n && scan_bool(field[0].value, &yes) == 0 && yes)
-        return SCHED_AGAIN;
-    return 0;
+    if (!asked.n || scan_object(asked, field, 2, NULL) < 0)
+        return 0;
+    for (size_t i = 0; i < 2; i++)
+        if (field[i].value.n && scan_bool(field[i].value, &yes) == 0 && yes)
+            found |= meaning[i];
+    return found;
 }
 
 /* {"version": 1, "lifeline": {"port": 4711, "token": "..."}} */

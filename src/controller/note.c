@@ -60,6 +60,20 @@ note_push(struct channel *to, struct note **note_p)
     return rc;
 }
 
+int
+note_push_msg(struct channel *to, enum note_kind kind, struct msg *m)
+{
+    struct note *note = note_new(kind, SPAN_NONE, SPAN_NONE);
+    int rc;
+
+    if (!note)
+        return RH_ENOMEM;
+    note->m = msg_ref(m);
+    rc = note_push(to, &note);
+    note_free(&note);
+    return rc;
+}
+
 void
 note_push_sure(struct channel *to, enum note_kind kind, struct span uuid,
                struct span text, const struct note *fields)

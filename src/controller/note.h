@@ -9,6 +9,8 @@
  *   hub    -> task         SUBMIT                     a task of the hub's own
  *   heart  -> hub          HEART_STARTED, HEART_STOPPED
  *   relay  -> hub          TRAFFIC
+ *   task   -> relay        WITHDRAW                   a request to an engine
+ *   relay  -> task         WITHDRAWN                  its answer
  *   task   -> hub          TRAFFIC, ASSIGNED
  */
 #ifndef CONTROLLER_NOTE_H
@@ -31,7 +33,9 @@ enum note_kind {
     NOTE_HEART_STARTED,
     NOTE_HEART_STOPPED,
     NOTE_TRAFFIC,
-    NOTE_ASSIGNED
+    NOTE_ASSIGNED,
+    NOTE_WITHDRAW,
+    NOTE_WITHDRAWN
 };
 
 struct note {
@@ -42,7 +46,7 @@ struct note {
     int64_t grace_ms;      // ENGINE_DOWN: replies this late still count
     uint64_t seq;          // ENGINE_*: number of the event, from 1
     size_t bytes;          // TRAFFIC: counted in the backlog
-    struct msg *m;         // SUBMIT, TRAFFIC: owned
+    struct msg *m;         // SUBMIT, TRAFFIC, WITHDRAW*: owned
     struct span uuid;      // inside this allocation, as is
     struct span text;      // ENGINE_DOWN: why; ASSIGNED: msg_id
 };
@@ -51,6 +55,9 @@ struct note {
 struct note *note_new(enum note_kind kind, struct span uuid, struct span text);
 void note_free(struct note **self_p);
 void note_drop(void *note); // for channel_free
+
+/* A note that carries a message, of which it takes a reference. */
+int note_push_msg(struct channel *to, enum note_kind kind, struct msg *m);
 
 /* Takes the note unless it returns RH_ENOMEM. */
 int note_push(struct channel *to, struct note **note_p);

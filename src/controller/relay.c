@@ -293,8 +293,7 @@ run(void *ctx)
     for (size_t i = 0; i < n; i++)
         item[i] = (struct net_pollitem){source[i].sock, -1, NET_IN, 0};
     item[n] = (struct net_pollitem){NULL, channel_fd(self->inbox), NET_IN, 0};
-    item[n + 1] =
-        (struct net_pollitem){NULL, self->worker.wake_fd, NET_IN, 0};
+    item[n + 1] = (struct net_pollitem){NULL, self->worker.wake_fd, NET_IN, 0};
     while (!worker_stopping(&self->worker)) {
         if (net_poll(item, n + 2, more ? 0 : relay_time_left(self)) < 0)
             continue;
@@ -332,7 +331,8 @@ relay_init(struct relay *self, rh_error *err)
 int
 relay_start(struct relay *self, struct relay_sockets *sock,
             struct session **session, const char *scheme, const char *username,
-            struct backlog *backlog, struct worker *hub, rh_error *err)
+            struct backlog *backlog, struct worker *hub, struct channel *task,
+            rh_error *err)
 {
     const struct broadcast_port port = {
         .ctx = self,
@@ -349,6 +349,7 @@ relay_start(struct relay *self, struct relay_sockets *sock,
     *session = NULL;
     self->scheme = scheme;
     self->hub = hub;
+    self->task = task;
     self->complain = (struct complain){.topic = "relay"};
     feed_init(&self->feed, backlog, "relay");
     rc = sender_init(&self->sender, self->session, NULL, username, err);

@@ -30,7 +30,8 @@ struct relay_sockets {
 struct relay {
     struct worker worker;
     struct relay_sockets sock; // owned
-    struct channel *inbox;     // owned; ENGINE_*
+    struct channel *inbox;     // owned; ENGINE_*, WITHDRAW
+    struct channel *task;      // borrowed; WITHDRAWN
     struct worker *hub;        // borrowed; woken when 'seen' or 'settled' move
     atomic_ullong seen;        // engine events known here
     atomic_ullong settled;     // and done with: nothing is owed any more
@@ -52,7 +53,7 @@ int relay_init(struct relay *self, rh_error *err);
 int relay_start(struct relay *self, struct relay_sockets *sock,
                 struct session **session, const char *scheme,
                 const char *username, struct backlog *backlog,
-                struct worker *hub, rh_error *err);
+                struct worker *hub, struct channel *task, rh_error *err);
 void relay_fini(struct relay *self);
 void relay_close_sockets(struct relay_sockets *sock);
 

@@ -66,14 +66,26 @@ on_down(struct relay *self, const struct note *note)
                      self->now + note->grace_ms);
 }
 
+/* A control request of the task thread's, [uuid, TASKD_NAME, MSG].  If the
+ * engine is gone there is no need for an answer: the scheduler knows.
+ */
+static void
+on_withdraw(struct relay *self, struct msg *m)
+{
+    struct peer *peer = roster_find(&self->roster, m->frame[0]);
+
+    if (peer && !peer->gone)
+        relay_to_engine(self, peer, LANE_CONTROL, m);
+}
+
 static void
 publish(struct relay *self)
 {
     uint64_t settled = self->last_seq;
 
     // In order: what is not settled holds back what came after it.
-    for (struct list *p = self->roster.leaving.next;
-         p != &self->roster.leaving; p = p->next) {
+    for (struct list *p = self->roster.leaving.next; p != &self->roster.leaving;
+         p = p->next) {
         const struct peer *peer = LIST_ENTRY(p, struct peer, by_age);
 
         if (peer->seq <= settled)
@@ -96,11 +108,14 @@ relay_take_notes(struct relay *self)
     for (size_t i = 0; i < n; i++) {
         struct note *note = entry[i];
 
-        if (note->kind == NOTE_ENGINE_UP)
+        if (note->kind == NOTE_WITHDRAW)
+            on_withdraw(self, note->m);
+        else if (note->kind == NOTE_ENGINE_UP)
             on_up(self, note);
         else
             on_down(self, note);
-        self->last_seq = note->seq;
+        if (note->seq)
+            self->last_seq = note->seq;
         note_free(&note);
     }
     if (n)
@@ -114,8 +129,8 @@ relay_time_left(struct relay *self)
 
     if (!list_empty(&self->roster.waiting))
         due = self->now + RETRY_MS;
-    for (struct list *p = self->roster.leaving.next;
-         p != &self->roster.leaving; p = p->next) {
+    for (struct list *p = self->roster.leaving.next; p != &self->roster.leaving;
+         p = p->next) {
         int64_t at = LIST_ENTRY(p, struct peer, by_age)->forget_ms;
 
         if (at < due)

@@ -1,9 +1,12 @@
 /* relay_send.c - to engines, and the answers for those that are not there */
 #include <stdio.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "controller/fault_reply.h"
+#include "controller/note.h"
 #include "controller/relay.h"
+#include "controller/taskd.h"
 #include "wire/scan.h"
 
 /* An engine is registered as soon as its heart beats; its other connections
@@ -48,9 +51,15 @@ relay_to_client(struct relay *self, enum lane lane, struct msg *m,
                 size_t n_prefix, uint32_t first)
 {
     rh_error err;
-    int rc = net_send(self->sock.client[lane], m->frame, n_prefix, m, first,
-                      &err);
+    int rc;
 
+    if (lane == LANE_CONTROL && span_eq(m->frame[0], TASKD_NAME)) {
+        while (note_push_msg(self->task, NOTE_WITHDRAWN, m) == RH_ENOMEM
+               && !worker_stopping(&self->worker))
+            nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+        return;
+    }
+    rc = net_send(self->sock.client[lane], m->frame, n_prefix, m, first, &err);
     if (rc < 0)
         complain(&self->complain, self->now, "a reply is lost: %s",
                  rc == RH_EAGAIN ? "no room to queue it" : err.text);

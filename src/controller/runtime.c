@@ -31,7 +31,7 @@ side_value(const struct settings *s, size_t side, size_t common)
                : *both;
 }
 
-#define SIDE(s, side, common)                            \
+#define SIDE(s, side, common)                      \
     side_value(s, offsetof(struct settings, side), \
                offsetof(struct settings, common))
 
@@ -144,7 +144,8 @@ start_relay(struct runtime *self, rh_error *err)
         return rc;
     return relay_start(&self->relay, &self->endpoints.relay, &session,
                        self->scheme, user_name(&self->settings),
-                       &self->hub.backlog, &self->hub.worker, err);
+                       &self->hub.backlog, &self->hub.worker, self->task.inbox,
+                       err);
 }
 
 static int
@@ -167,7 +168,7 @@ start_task(struct runtime *self, rh_error *err)
     rc = taskd_start(&self->task, &self->endpoints.task_client,
                      &self->endpoints.task_engine, &session, self->scheme,
                      user_name(s), &config, &self->hub.backlog,
-                     &self->hub.worker, err);
+                     &self->hub.worker, self->relay.inbox, err);
     if (rc == 0)
         log_info("Task scheduler started [%s]", s->scheme);
     return rc;
@@ -291,7 +292,7 @@ describe(const struct runtime *self, struct connfile *file)
     (void)gethostname(host, sizeof(host) - 1);
     snprintf(file->ssh, sizeof(file->ssh), "%s", ssh);
     snprintf(file->location, sizeof(file->location), "%s",
-             *s->location            ? s->location
+             *s->location           ? s->location
              : self->earlier.usable ? self->earlier.engine.location
                                     : host);
     snprintf(file->key, sizeof(file->key), "%s", self->key);

@@ -129,6 +129,43 @@ tracked(void *ctx, struct span msg_id, const struct sched_peer *engine)
     feed_assigned(&self->feed, msg_id, engine->uuid, self->now);
 }
 
+/* As a control request, which the engine answers while user code runs. */
+static int
+withdraw(void *ctx, const struct sched_peer *engine, const struct span *msg_id,
+         size_t n)
+{
+    const struct span ident[] = {engine->uuid, TASKD_NAME};
+    struct taskd *self = ctx;
+    struct buf content;
+    struct msg *m;
+    int rc = RH_ENOMEM;
+
+    buf_init(&content);
+    buf_add_str(&content, "{\"msg_ids\": [");
+    for (size_t i = 0; i < n; i++) {
+        if (i)
+            buf_add_str(&content, ", ");
+        buf_add_json_str(&content, msg_id[i]);
+    }
+    buf_add_str(&content, "]}");
+    if (!content.failed)
+        rc = compose(&self->sender,
+                     &(struct draft){
+                         .ident = ident,
+                         .n_ident = 2,
+                         .msg_type = "withdraw_request",
+                         .content = buf_span(&content),
+                         .wall_us = self->wall_us,
+                     },
+                     &m, NULL);
+    buf_fini(&content);
+    if (rc < 0)
+        return rc;
+    rc = note_push_msg(self->relay, NOTE_WITHDRAW, m);
+    msg_unref(&m);
+    return rc;
+}
+
 static void
 wake_at(void *ctx, int64_t ms)
 {
@@ -221,6 +258,36 @@ on_hub_task(struct taskd *self, struct msg *m)
     mem_free(owner);
 }
 
+/* The answer to withdraw(), [name, uuid, MSG]: what the engine gave back, or an
+ * error, and then it was nothing.
+ */
+static void
+on_withdrawn(struct taskd *self, struct msg *m)
+{
+    struct scan_field ids = {.key = "msg_ids"};
+    struct span item, *id = NULL;
+    size_t n = 0, pos = 0;
+    rh_error err;
+    int rc = session_verify(self->session, m, &err);
+
+    if (rc == 0)
+        rc = scan_object(msg_part(m, MSG_CONTENT), &ids, 1, &err);
+    if (rc < 0) {
+        complain_of(self, "withdrawal dropped", m, rc, &err);
+        return;
+    }
+    // Each id takes at least its quotes and a comma.
+    while (!(id = mem_zalloc(ids.value.n / 3 + 1, sizeof(*id))))
+        nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+    while (ids.value.n && scan_next(ids.value, &pos, &item) == 1)
+        if (item.n >= 2 && item.p[0] == '"')
+            id[n++] = span_of(item.p + 1, item.n - 2);
+    rc = sched_on_withdrawn(self->sched, m->frame[1], id, n, self->now, &err);
+    if (rc < 0)
+        complain_of(self, "withdrawal dropped", m, rc, &err);
+    mem_free(id);
+}
+
 static void
 on_engine_up(struct taskd *self, const struct note *note)
 {
@@ -249,6 +316,8 @@ take_notes(struct taskd *self)
 
         if (note->kind == NOTE_SUBMIT) {
             on_hub_task(self, note->m);
+        } else if (note->kind == NOTE_WITHDRAWN) {
+            on_withdrawn(self, note->m);
         } else {
             if (note->kind == NOTE_ENGINE_UP)
                 on_engine_up(self, note);
@@ -379,7 +448,7 @@ taskd_start(struct taskd *self, struct net_sock **client,
             struct net_sock **engine, struct session **session,
             const char *scheme, const char *username,
             const struct sched_config *config, struct backlog *backlog,
-            struct worker *hub, rh_error *err)
+            struct worker *hub, struct channel *relay_inbox, rh_error *err)
 {
     const struct sched_port port = {
         .ctx = self,
@@ -387,6 +456,7 @@ taskd_start(struct taskd *self, struct net_sock **client,
         .relay = relay,
         .answer = answer,
         .tracked = tracked,
+        .withdraw = withdraw,
         .wake_at = wake_at,
     };
     int rc;
@@ -398,6 +468,7 @@ taskd_start(struct taskd *self, struct net_sock **client,
     *session = NULL;
     self->scheme = scheme;
     self->hub = hub;
+    self->relay = relay_inbox;
     self->now = clock_mono_ms();
     self->complain = (struct complain){.topic = "task"};
     feed_init(&self->feed, backlog, "task");

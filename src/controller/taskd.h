@@ -11,11 +11,17 @@
 #include "wire/compose.h"
 #include "wire/session.h"
 
+/* The client name of requests that the task thread has the relay send: ROUTERs
+ * make up names of 5 bytes, and only those may begin with 0.
+ */
+#define TASKD_NAME SPAN_LIT("\0task-scheduler")
+
 struct taskd {
     struct worker worker;
     struct net_sock *client, *engine; // ROUTERs; owned
-    struct channel *inbox;            // owned; ENGINE_*, SUBMIT
+    struct channel *inbox;            // owned; ENGINE_*, SUBMIT, WITHDRAWN
     struct worker *hub;               // borrowed; woken when 'seen' moves
+    struct channel *relay;            // borrowed; it talks to the engines
     atomic_ullong seen;               // engine events known here
 
     struct sched *sched;
@@ -35,7 +41,7 @@ int taskd_start(struct taskd *self, struct net_sock **client,
                 struct net_sock **engine, struct session **session,
                 const char *scheme, const char *username,
                 const struct sched_config *config, struct backlog *backlog,
-                struct worker *hub, rh_error *err);
+                struct worker *hub, struct channel *relay, rh_error *err);
 void taskd_fini(struct taskd *self);
 
 #endif /* CONTROLLER_TASKD_H */

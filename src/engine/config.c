@@ -13,12 +13,13 @@ take_text(struct span raw, const char *key, char *out, size_t cap,
 {
     struct buf scratch = {.p = NULL};
     struct span s;
-    int rc = 0;
+    int rc;
 
     if (scan_is_null(raw))
         return 0;
-    if (scan_string(raw, &scratch, &s) < 0)
-        rc = rh_fail(err, RH_EPROTO, "engine option '%s' is not text", key);
+    rc = scan_string(raw, &scratch, &s);
+    if (rc < 0)
+        rc = rh_fail(err, rc, "engine option '%s' is not text", key);
     else if (s.n >= cap || memchr(s.p, 0, s.n))
         rc = rh_fail(err, RH_EINVAL,
                      "engine option '%s' has %zu characters, at most %zu work",
@@ -125,6 +126,7 @@ enum {
     K_LOCATION,
     K_URLS,
     K_LOG_FILE,
+    K_CAPTURE,
     K_TEXT, // the rows of texts[] from here
     K_UUID = K_TEXT,
     K_USERNAME,
@@ -149,6 +151,7 @@ engine_config_parse(struct engine_config *out, struct span json, rh_error *err)
         [K_LOCATION] = {.key = "location"},
         [K_URLS] = {.key = "urls"},
         [K_LOG_FILE] = {.key = "log_file"},
+        [K_CAPTURE] = {.key = "capture"},
         [K_UUID] = {.key = "uuid"},
         [K_USERNAME] = {.key = "username"},
         [K_REGISTRATION] = {.key = "registration_url"},
@@ -174,8 +177,12 @@ engine_config_parse(struct engine_config *out, struct span json, rh_error *err)
     char log_file[1024] = "";
     int rc;
 
-    *out = (struct engine_config){.id = -1};
+    *out = (struct engine_config){.capture = true};
     rc = scan_object(json, f, N_KEYS, err);
+    if (rc == 0 && !scan_is_null(f[K_CAPTURE].value)
+        && scan_bool(f[K_CAPTURE].value, &out->capture) < 0)
+        rc = rh_fail(err, RH_EPROTO,
+                     "engine option 'capture' is not true or false");
     if (rc == 0)
         rc = take_connection(out, &f[K_CONNECTION], &f[K_KEY], &f[K_LOCATION],
                              err);

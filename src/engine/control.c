@@ -206,6 +206,26 @@ on_shutdown(struct engine *self, struct msg *m, struct span content,
         self->shutdown = msg_ref(m);
 }
 
+/* An extension: the scheduler takes back tasks that another engine could
+ * start sooner.
+ */
+static void
+on_withdraw(struct engine *self, struct msg *m, struct span content,
+            struct verdict *v)
+{
+    struct scan_field ids = {.key = "msg_ids"};
+
+    (void)m;
+    if (buf_reserve(&v->content, 2 * content.n + 64) < 0) {
+        fail(self, v, "MemoryError", "no memory to give tasks back");
+        return;
+    }
+    buf_add_str(&v->content, "{\"status\": \"ok\", \"msg_ids\": [");
+    if (scan_object(content, &ids, 1, NULL) == 0 && ids.value.n)
+        shell_withdraw(self, ids.value, &v->content);
+    buf_add_str(&v->content, "]}");
+}
+
 /* What may be asked, and the type of its reply. */
 // clang-format off
 static const struct {
@@ -217,6 +237,7 @@ static const struct {
     { "interrupt_request",   "interrupt_reply",   on_interrupt },
     { "kernel_info_request", "kernel_info_reply", on_kernel_info },
     { "shutdown_request",    "shutdown_reply",    on_shutdown },
+    { "withdraw_request",    "withdraw_reply",    on_withdraw },
     // Upstream answers with this type, whatever it meant to say.
     { "signal_request",      "_request",          on_signal },
 };
@@ -224,9 +245,9 @@ static const struct {
 
 /* Answering */
 
-static void
-send_reply(struct engine *self, const struct msg *request,
-           const struct verdict *v)
+static int
+try_reply(struct engine *self, const struct msg *request,
+          const struct verdict *v)
 {
     struct msg *m = NULL;
     rh_error err = {.code = 0};
@@ -254,6 +275,18 @@ send_reply(struct engine *self, const struct msg *request,
     msg_unref(&m);
     if (rc < 0)
         log_error("sending a %s: %s", v->reply, err.text);
+    return rc;
+}
+
+/* Somebody waits for it: without memory, so do we. */
+static void
+send_reply(struct engine *self, const struct msg *request,
+           const struct verdict *v)
+{
+    const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+
+    while (try_reply(self, request, v) == RH_ENOMEM && !v->content.failed)
+        nanosleep(&pause, NULL);
 }
 
 /* Leave this thread's time slice to ZeroMQ. */

@@ -171,7 +171,7 @@ serve(struct engine *self)
     }
     iopub_status(&self->iopub, "starting");
     rc = self->interp->start(self->interp->ctx, self, &err);
-    if (rc == 0)
+    if (rc == 0 && self->config->capture)
         rc = capture_begin(&self->capture, &err);
     if (rc == 0) {
         shell_serve(self);
@@ -239,11 +239,10 @@ engine_write(struct engine *self, enum engine_stream stream, struct span text,
 }
 
 void
-engine_write_wait(struct engine *self)
+engine_pause(void)
 {
     const struct timespec some = {0, 2000000};
 
-    (void)self;
     nanosleep(&some, NULL);
 }
 

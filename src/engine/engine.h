@@ -29,6 +29,7 @@ struct engine_config {
     char url[N_PORTS][128];
     char broadcast_url[CONN_BROADCAST_MAX][128];
     bool tunnelled;
+    bool capture; // what is written to descriptors 1 and 2
     char curve_public[41], curve_secret[41]; // "": a throw-away pair
 };
 
@@ -51,12 +52,12 @@ enum engine_stream { ENGINE_STDOUT, ENGINE_STDERR };
 const char *engine_uuid(const struct engine *self);
 int64_t engine_id(const struct engine *self);
 /* Queue output.  Never waits for long: RH_EAGAIN and *done < n if the
- * controller is far behind; release locks, call engine_write_wait, go on.
+ * controller is far behind; release locks, call engine_pause, go on.
  * Returns RH_EAGAIN at once if 'try_only' and another thread is writing.
  */
 int engine_write(struct engine *self, enum engine_stream stream,
                  struct span text, bool try_only, size_t *done);
-void engine_write_wait(struct engine *self); // at most some milliseconds
+void engine_pause(void); // some milliseconds
 void engine_flush(struct engine *self);
 
 /* Publish on iopub, after the output so far.  'topic' NULL: engine.<id>.kind;

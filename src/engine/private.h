@@ -18,7 +18,7 @@
 #include "engine/iopub.h"
 #include "engine/pulse.h"
 
-#define N_SHELL 3 // mux, task, broadcast
+enum { SHELL_MUX, SHELL_TASK, SHELL_BROADCAST, N_SHELL };
 
 /* Message ids of one session must differ although three senders, each with
  * its own counter, share it.
@@ -105,6 +105,13 @@ void shell_serve(struct engine *self); // until phase is STOPPING
  * requests whose type is 'msg_type', unless it is NULL.
  */
 void shell_abort_waiting(struct engine *self, const char *msg_type);
+
+/* shell.c, any thread that may not wait: give back those of the listed
+ * requests that wait and have not been started; they are forgotten here, and
+ * their ids (JSON strings) are appended to 'out', which ends in '['.  Exact:
+ * what is not listed there was started, or has not arrived.
+ */
+void shell_withdraw(struct engine *self, struct span raw_ids, struct buf *out);
 
 /* control.c */
 int control_start(struct engine *self, rh_error *err);

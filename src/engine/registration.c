@@ -67,8 +67,8 @@ registration_connect(struct engine *self, rh_error *err)
         enum conn_port port;
     } plan[] = {
         {&self->registration, NET_DEALER, PORT_REGISTRATION},
-        {&self->shell[0], NET_DEALER, PORT_MUX},
-        {&self->shell[1], NET_DEALER, PORT_TASK},
+        {&self->shell[SHELL_MUX], NET_DEALER, PORT_MUX},
+        {&self->shell[SHELL_TASK], NET_DEALER, PORT_TASK},
         {&self->control, NET_DEALER, PORT_CONTROL},
         {&self->iopub.sock, NET_PUB, PORT_IOPUB},
     };
@@ -83,16 +83,16 @@ registration_connect(struct engine *self, rh_error *err)
 static int
 send_request(struct engine *self, rh_error *err)
 {
-    char content[192];
+    char content[256], id[40] = "";
     struct msg *m = NULL;
     int rc;
 
     if (self->config->id >= 0)
-        snprintf(content, sizeof(content),
-                 "{\"uuid\": \"%s\", \"id\": %" PRId64 "}", self->uuid,
-                 self->config->id);
-    else
-        snprintf(content, sizeof(content), "{\"uuid\": \"%s\"}", self->uuid);
+        snprintf(id, sizeof(id), "\"id\": %" PRId64 ", ", self->config->id);
+    snprintf(content, sizeof(content),
+             "{\"uuid\": \"%s\", %s\"roundhouse\": {\"version\": 1, "
+             "\"withdraw\": true}}",
+             self->uuid, id);
     rc = compose(&self->sender,
                  &(struct draft){
                      .msg_type = "registration_request",

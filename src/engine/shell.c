@@ -112,6 +112,51 @@ shell_abort_waiting(struct engine *self, const char *msg_type)
     pthread_mutex_unlock(&self->shell_lock);
 }
 
+static bool
+names(struct span raw_ids, struct span msg_id)
+{
+    struct span item;
+    size_t pos = 0;
+
+    // Ids hold no escapes (scan_header), so the raw text can be compared.
+    while (scan_next(raw_ids, &pos, &item) == 1)
+        if (item.n == msg_id.n + 2 && item.p[0] == '"'
+            && memcmp(item.p + 1, msg_id.p, msg_id.n) == 0)
+            return true;
+    return false;
+}
+
+void
+shell_withdraw(struct engine *self, struct span raw_ids, struct buf *out)
+{
+    struct list *n;
+
+    // What is given back must be said: make sure of the memory first.  As for
+    // aborts: if the lock is taken, nothing waits.
+    if (buf_reserve(out, 2 * raw_ids.n) < 0
+        || pthread_mutex_trylock(&self->shell_lock) != 0)
+        return;
+    drain(self);
+    n = self->backlog.next;
+    while (n != &self->backlog) {
+        struct queued *q = LIST_ENTRY(n, struct queued, node);
+        struct span id = q->job.header.msg_id;
+
+        n = n->next;
+        if (q->sock != self->shell[SHELL_TASK] || !names(raw_ids, id))
+            continue;
+        if (out->p[out->n - 1] != '[')
+            buf_add_str(out, ", ");
+        buf_add_json_str(out, id);
+        list_remove(&q->node);
+        // It may come again.
+        session_forget(self->verifier, q->job.msg);
+        msg_unref(&q->job.msg);
+        mem_free(q);
+    }
+    pthread_mutex_unlock(&self->shell_lock);
+}
+
 /* Fill '*out' with the next request, in order of arrival. */
 static int
 next(struct engine *self, struct queued *out)
@@ -275,6 +320,16 @@ run_other(struct engine *self, const struct queued *q, struct outcome *result)
     }
 }
 
+/* Comm messages have no reply; all others are called requests. */
+static bool
+is_request(struct span type)
+{
+    static const struct span tail = {(const uint8_t *)"_request", 8};
+
+    return type.n > tail.n
+           && span_eq(span_of(type.p + type.n - tail.n, tail.n), tail);
+}
+
 static const char *
 method_of(struct span msg_type)
 {
@@ -300,7 +355,8 @@ run(struct engine *self, struct queued *q)
     if (is_aborted(self, q)) {
         // No idle: clients take the reply itself as the end of the output.
         result.status = OUTCOME_ABORTED;
-        answer(self, q, &facts, &result);
+        if (is_request(q->job.header.msg_type))
+            answer(self, q, &facts, &result);
         msg_unref(&q->job.msg);
         return;
     }
