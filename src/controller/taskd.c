@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "controller/fault_reply.h"
 #include "controller/note.h"
+#include "wire/scan.h"
 
 #define BATCH 128
 #define STUCK_MS 50
