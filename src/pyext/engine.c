@@ -23,7 +23,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -254,6 +253,7 @@ engine_py_add(PyObject *module)
     engine_type = (PyTypeObject *)type;
     if (!type || PyModule_AddType(module, engine_type) < 0)
         return -1;
+    engine_py_seal(engine_type);
     if (engine_py_add_frame(module) < 0)
         return -1;
     return engine_py_add_stream(module);
@@ -581,7 +581,6 @@ python_start(void *ctx, struct engine *engine, rh_error *err)
 static void
 python_stop(void *ctx)
 {
-    const struct timespec some = {0, 1000000};
     struct python *self = ctx;
 
     take_gil(self);
@@ -590,7 +589,7 @@ python_stop(void *ctx)
     give_gil(self);
     // Whoever is inside leaves within milliseconds: see put().
     while (atomic_load(&inside))
-        nanosleep(&some, NULL);
+        engine_pause();
 }
 
 /* run_engine */

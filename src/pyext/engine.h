@@ -11,6 +11,22 @@
 
 #include "engine/engine.h"
 
+#if PY_VERSION_HEX < 0x030A0000
+#define Py_TPFLAGS_DISALLOW_INSTANTIATION 0UL
+static inline PyObject *
+Py_NewRef(PyObject *op)
+{
+    Py_INCREF(op);
+    return op;
+}
+static inline PyObject *
+Py_XNewRef(PyObject *op)
+{
+    Py_XINCREF(op);
+    return op;
+}
+#endif
+
 /* Add the types Engine, EngineFrame and EngineStream.  0, or -1 with an
  * exception.
  */
@@ -22,6 +38,17 @@ PyObject *engine_py_run(PyObject *module, PyObject *const *args,
 extern const char engine_py_run_doc[];
 
 /* The rest is between the three files. */
+
+/* Objects of this type come from us only. */
+static inline void
+engine_py_seal(PyTypeObject *type)
+{
+#if PY_VERSION_HEX < 0x030A0000
+    type->tp_new = NULL; // what DISALLOW_INSTANTIATION does later
+#else
+    (void)type;
+#endif
+}
 
 /* A function as the slot of a type, which ISO C has no conversion for. */
 #define SLOT(function) __extension__(void *)(function)

@@ -76,6 +76,7 @@ engine_py_add_frame(PyObject *module)
     if (!type)
         return -1;
     frame_type = (PyTypeObject *)type;
+    engine_py_seal(frame_type);
     return PyModule_AddType(module, frame_type);
 }
 

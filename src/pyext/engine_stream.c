@@ -112,7 +112,7 @@ put(int which, const char *p, size_t n)
         Py_BEGIN_ALLOW_THREADS rc = engine_write(
             engine, (enum engine_stream)which, span_of(p, n), false, &done);
         if (rc == RH_EAGAIN)
-            engine_write_wait(engine);
+            engine_pause();
         engine_py_leave();
         Py_END_ALLOW_THREADS if (rc == RH_EAGAIN
                                  && PyErr_CheckSignals() < 0) return -1;
@@ -465,5 +465,7 @@ engine_py_add_stream(PyObject *module)
     binary_type = (PyTypeObject *)binary;
     if (!text || !binary || PyModule_AddType(module, stream_type) < 0)
         return -1;
+    engine_py_seal(stream_type);
+    engine_py_seal(binary_type);
     return PyModule_AddType(module, binary_type);
 }

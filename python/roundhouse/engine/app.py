@@ -104,6 +104,8 @@ ROWS = [
     _row("shutdown_grace", number(0, 3600), 3.0,
          "Seconds running code has to stop when the engine is told to end."),
     _row("secure", boolean, True, "Sign messages."),
+    _row("capture_output", boolean, True,
+         "Also send what C code and subprocesses print."),
     _row("curve_serverkey", text, "", "The controller's public CURVE key.", ()),
     _row("curve_publickey", text, "", "This engine's public CURVE key.", ()),
     _row("curve_secretkey", text, "", "This engine's secret CURVE key.", ()),
@@ -363,6 +365,7 @@ def _loop_config(settings, info, rank, log_file):
         "timeout_ms": int(settings.timeout * 1000),
         "max_misses": settings.max_heartbeat_misses,
         "grace_ms": int(settings.shutdown_grace * 1000),
+        "capture": settings.capture_output,
         "log_level": settings.log_level,
         "log_file": log_file,
     }
@@ -395,10 +398,10 @@ def _run(settings):
     mpi_code, rank = _mpi(settings)
     config = _loop_config(settings, info, rank, log_file)
     from .._core import run_engine
-    from ..compat import stand_in_if_missing
+    from ..compat import install_as_ipyparallel
     from .hooks import Hooks
 
-    stand_in_if_missing()
+    install_as_ipyparallel()
     if "matplotlib_inline" not in sys.modules and "MPLBACKEND" not in os.environ:
         from importlib.util import find_spec
 

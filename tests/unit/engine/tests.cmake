@@ -1,0 +1,3 @@
+foreach(name aborts config engine iopub lifeline output pulse reply signals)
+  rh_unit_test(engine ${name} base wire net)
+endforeach()
