@@ -202,7 +202,7 @@ client_outputs(struct rh_request *self, struct msg ***out, size_t *n)
 
     lock(self);
     *n = self->n_output;
-    *out = v = mem_zalloc(*n + 1, sizeof(*v));
+    *out = v = mem_zalloc(*n + 1, sizeof(struct msg *));
     if (!v)
         rc = RH_ENOMEM;
     for (size_t i = 0; v && i < *n; i++)

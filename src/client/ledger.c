@@ -289,7 +289,7 @@ read_status(struct span content, enum rh_status *status, bool *mute)
         struct span info = f[1].value;
         size_t i = 1;
 
-        while (i < info.n && memchr(" \t\r\n", info.p[i], 4))
+        while (i < info.n && info.p[i] <= 0x20)
             i++;
         *mute = scan_is_null(info)
                 || (info.n && info.p[0] == '{' && info.p[i] == '}');

@@ -309,7 +309,7 @@ int
 client_meet(struct rh_client *self, struct rh_request *hello, int timeout_ms,
             rh_error *err)
 {
-    struct rh_bytes content;
+    struct rh_bytes content = {0};
     int rc = rh_client_wait(self, &hello, 1, 1, RH_DONE, timeout_ms, err);
 
     if (rc == RH_ETIMEDOUT)
@@ -341,7 +341,7 @@ rh_client_open(rh_client **out, const char *connection,
     int timeout_ms = options && options->timeout_ms ? options->timeout_ms
                                                     : DEFAULT_TIMEOUT_MS;
     struct rh_request *hello = NULL;
-    struct rh_client *self;
+    struct rh_client *self = NULL;
     int rc = client_start(&self, connection, options, &hello, err);
 
     if (rc < 0)

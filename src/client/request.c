@@ -77,7 +77,7 @@ request_add_part(struct rh_request *leader, const char *msg_id,
     if ((leader->n_parts & (leader->n_parts - 1)) == 0) {
         size_t cap = leader->n_parts ? leader->n_parts * 2 : 1;
 
-        grown = mem_resize(leader->part, cap, sizeof(*grown));
+        grown = mem_resize(leader->part, cap, sizeof(struct rh_request *));
         if (!grown)
             return RH_ENOMEM;
         leader->part = grown;
@@ -142,7 +142,7 @@ request_add_output(struct rh_request *self, struct msg *m)
     if (self->n_output == self->cap_output) {
         size_t cap = self->cap_output ? self->cap_output * 2 : 4;
         struct msg **grown =
-            mem_resize(self->output, cap, sizeof(*self->output));
+            mem_resize(self->output, cap, sizeof(struct msg *));
 
         if (!grown)
             return RH_ENOMEM;

@@ -45,7 +45,7 @@ leave(struct ledger *self, size_t i, struct moment now)
 
     self->n_engines--;
     memmove(&self->engine[i], &self->engine[i + 1],
-            (self->n_engines - i) * sizeof(*self->engine));
+            (self->n_engines - i) * sizeof(struct engine *));
     map_del(&self->by_uuid, span_of(engine->uuid, engine->uuid_n));
     engine->leaving = true;
     engine->gone_at_us = now.mono_us + LEAVE_GRACE_US;
@@ -62,7 +62,7 @@ grow(struct ledger *self)
 
     if (self->n_engines < self->cap_engines)
         return 0;
-    v = mem_resize(self->engine, cap, sizeof(*v));
+    v = mem_resize(self->engine, cap, sizeof(struct engine *));
     if (!v)
         return RH_ENOMEM;
     self->engine = v;
@@ -97,7 +97,7 @@ join(struct ledger *self, int id, struct span uuid, struct moment now,
         leave(self, place_of(self, ledger_engine(self, uuid)->id), now);
     i = place_of(self, id);
     memmove(&self->engine[i + 1], &self->engine[i],
-            (self->n_engines - i) * sizeof(*self->engine));
+            (self->n_engines - i) * sizeof(struct engine *));
     self->engine[i] = engine;
     self->n_engines++;
     map_put(&self->by_uuid, span_of(engine->uuid, uuid.n), engine);

@@ -134,7 +134,7 @@ cargo_init(struct cargo *self, const struct rh_buffer *buffer, size_t n,
     self->n = 0;
     self->span = small ? self->stack_span : mem_zalloc(n, sizeof(*self->span));
     self->owner =
-        small ? self->stack_owner : mem_zalloc(n, sizeof(*self->owner));
+        small ? self->stack_owner : mem_zalloc(n, sizeof(struct msg *));
     *n_taken = 0;
     if (!self->span || !self->owner)
         return RH_ENOMEM;
