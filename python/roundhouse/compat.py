@@ -31,6 +31,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     ) -> Any:
         if fullname != UPSTREAM and not fullname.startswith(UPSTREAM + "."):
             return None
+        parent = sys.modules.get(fullname.rpartition(".")[0])
+        if parent is not None and not parent.__name__.startswith(HOME):
+            return None  # somebody else's package below ours: not our concern
         home = home_module(fullname)
         if home not in _SHELLS and home not in sys.modules:
             try:
@@ -38,6 +41,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             except ModuleNotFoundError:
                 found = None
             if found is None:
+                theirs = _installed(fullname)
+                if theirs is not None:
+                    return theirs
                 raise ModuleNotFoundError(
                     f"No module named {fullname!r} ({HOME} stands in for "
                     f"{UPSTREAM} and has no {home!r})",
@@ -61,6 +67,18 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             if home not in _SHELLS or e.name != home:
                 raise
             module.__path__ = []
+
+
+def _installed(fullname: str) -> Any:
+    """The spec of a module only upstream's installed package has, or None.
+
+    Its package is not imported for it: the module finds ours as its parent.
+    """
+    package = importlib.machinery.PathFinder.find_spec(UPSTREAM)
+    where = package and package.submodule_search_locations
+    if not where or fullname.count(".") != 1:
+        return None  # deeper ones are found through the path of their parent
+    return importlib.machinery.PathFinder.find_spec(fullname, list(where))
 
 
 _finder = _Finder()

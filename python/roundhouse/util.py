@@ -18,8 +18,11 @@ __all__ = [
     "ensure_timezone",
     "int_keys",
     "interactive",
+    "utc",
     "utcnow",
 ]
+
+utc = timezone.utc
 
 
 class Namespace(dict):  # type: ignore[type-arg]
@@ -67,8 +70,14 @@ def ensure_timezone(dt: datetime) -> datetime:
     return dt if dt.tzinfo is not None else dt.astimezone()
 
 
+# These three run on engines of any kind, so they may use nothing of here.
+
+
 def _push(**ns: Any) -> None:
-    user_ns = get_ipython().user_global_ns  # type: ignore[name-defined]  # noqa: F821
+    try:
+        user_ns = get_ipython().user_global_ns  # type: ignore[name-defined]
+    except NameError:
+        user_ns = __import__("sys").modules["__main__"].__dict__
     slot = "_IP_PUSH_TMP_"
     while slot in user_ns:
         slot += "_"
@@ -81,14 +90,21 @@ def _push(**ns: Any) -> None:
 
 
 def _pull(keys: Any) -> Any:
-    user_ns = get_ipython().user_global_ns  # type: ignore[name-defined]  # noqa: F821
+    try:
+        user_ns = get_ipython().user_global_ns  # type: ignore[name-defined]
+    except NameError:
+        user_ns = __import__("sys").modules["__main__"].__dict__
     if isinstance(keys, (list, tuple, set)):
         return [eval(key, user_ns) for key in keys]
     return eval(keys, user_ns)
 
 
 def _execute(code: str) -> None:
-    exec(code, get_ipython().user_global_ns)  # type: ignore[name-defined]  # noqa: F821
+    try:
+        user_ns = get_ipython().user_global_ns  # type: ignore[name-defined]
+    except NameError:
+        user_ns = __import__("sys").modules["__main__"].__dict__
+    exec(code, user_ns)
 
 
 def native_push(g: dict[str, Any]) -> Callable[..., None]:

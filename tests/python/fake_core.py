@@ -161,7 +161,14 @@ class Client:
         assert isinstance(content, bytes) and isinstance(metadata, bytes)
         msg_id = msg_id or self.next_msg_id()
         self.sent.append(
-            (channel, ident, msg_type, json.loads(content), json.loads(metadata), buffers)
+            (
+                channel,
+                ident,
+                msg_type,
+                json.loads(content),
+                json.loads(metadata),
+                buffers,
+            )
         )
         if channel == TASK and ident is None:
             engines = sorted(self.roster.values())

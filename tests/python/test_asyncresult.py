@@ -9,7 +9,6 @@ import time
 import weakref
 
 import pytest
-
 import roundhouse as ipp
 from roundhouse.client.asyncresult import NotReady
 

@@ -8,9 +8,8 @@ from datetime import datetime, timezone
 
 import fake_core
 import pytest
-from conftest import CONNECTION, run_python
-
 import roundhouse as ipp
+from conftest import CONNECTION, run_python
 
 
 def test_wait(rc, core):
@@ -47,7 +46,7 @@ def test_wait_for_engines(rc, core):
     future = rc.wait_for_engines(4, block=False)
     core.change_engines(joined=[(5, "u5")])
     assert future.result(10) is None
-    with pytest.raises(TimeoutError, match="9 engines not ready.*Currently ready: 4"):
+    with pytest.raises(TimeoutError, match=r"9 engines not ready.*Currently ready: 4"):
         rc.wait_for_engines(9, timeout=0.01)
     with pytest.raises(TypeError, match="n engines"):
         rc.wait_for_engines()
@@ -74,7 +73,7 @@ def test_wait_for_engines_of_a_cluster(rc):
     while not hasattr(es, "stop_callbacks"):
         pass
     es.stop_callbacks[0]({"exit_code": 1})
-    with pytest.raises(ipp.EngineError, match="Engine set stopped.*exit_code"):
+    with pytest.raises(ipp.EngineError, match=r"Engine set stopped.*exit_code"):
         future.result(10)
     assert es.stop_callbacks == []
 
@@ -204,7 +203,11 @@ def test_db_query(rc, core):
     core.answers["db_request"] = lambda c: {
         "records": [
             {"msg_id": "a", "completed": "2026-01-02T03:04:05Z"},
-            {"msg_id": "b", "completed": None, "header": {"date": "2026-01-02T00:00:00Z"}},
+            {
+                "msg_id": "b",
+                "completed": None,
+                "header": {"date": "2026-01-02T00:00:00Z"},
+            },
         ],
         "buffer_lens": [1, 2],
         "result_buffer_lens": [0, 1],
@@ -359,7 +362,7 @@ def test_no_file(fake, tmp_path):
     with pytest.raises(OSError, match="no Controller could be found"):
         ipp.Client(profile="nope", ipython_dir=str(tmp_path))
     (tmp_path / "profile_e" / "security").mkdir(parents=True)
-    with pytest.raises(OSError, match="after waiting 0.1 seconds"):
+    with pytest.raises(OSError, match=r"after waiting 0\.1 seconds"):
         ipp.Client(profile="e", ipython_dir=str(tmp_path), timeout=0.1)
 
 

@@ -6,7 +6,6 @@ from itertools import count
 
 import fake_core
 import pytest
-
 import roundhouse as ipp
 from roundhouse.client.view import LoadBalancedView
 

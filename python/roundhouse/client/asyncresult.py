@@ -477,7 +477,11 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         return self._finished or self._look()
 
     def _wait_children(self, timeout: float | None, output: bool = False) -> bool:
-        requests = [c.request for c in self._children[0 if output else self._upto :]]
+        requests = [
+            c.request
+            for c in self._children[0 if output else self._upto :]
+            if isinstance(c, Message)
+        ]
         return self._client._wait_requests(requests, timeout, output)
 
     def wait_for_output(self, timeout: float | None = -1) -> bool:
@@ -549,7 +553,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     @property
     def sent(self) -> bool:
         """Whether the arguments' memory may be changed again (needs track)."""
-        return all([c.request.sent for c in self._children])
+        return all([c.sent for c in self._children])
 
     def wait_for_send(self, timeout: float | None = -1) -> None:
         """Wait until the arguments' memory may be changed again.
@@ -560,7 +564,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         deadline = None if limit is None else time.monotonic() + limit
         for child in self._children:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not child.request.wait_sent(left):
+            if not child.wait_sent(left):
                 raise TimeoutError("Still waiting to be sent")
 
     wait_on_send = wait_for_send
@@ -986,11 +990,3 @@ class AsyncHubResult(AsyncResult):
     def wait_for_output(self, timeout: float | None = -1) -> bool:
         """Output comes with the record: waits for the result."""
         return bool(self.wait(timeout))
-
-    @property
-    def sent(self) -> bool:
-        """Always True: it was sent by somebody else, or long ago."""
-        return True
-
-    def wait_for_send(self, timeout: float | None = -1) -> None:
-        """Nothing to wait for."""

@@ -15,7 +15,8 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import error
@@ -29,7 +30,7 @@ from .connection import CHANNELS, controller_address, find_connection, needs_tun
 from .control import Control
 from .direct import DirectView, _execute_content
 from .display import get_shell
-from .message import HubMessage, Message
+from .message import HubMessage, Message, Metadata
 
 if TYPE_CHECKING:
     from .. import _core
@@ -66,6 +67,51 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.session}>"
+
+
+class ClientMetadata(Mapping[str, Metadata]):
+    """Metadata by msg_id, of what the client holds.
+
+    Asking for an unknown id enters empty metadata for it.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = weakref.proxy(client)
+        self._others: dict[str, Metadata] = {}
+
+    def _held(self) -> dict[str, Any]:
+        held: dict[str, Any] = dict(self._others)
+        client = self._client
+        for msg_id in list(client.results):
+            message = client.results.message(msg_id)
+            if message is not None:
+                held[msg_id] = message
+        held.update(client._live)
+        return held
+
+    def __getitem__(self, msg_id: str) -> Metadata:
+        message = self._client._local(msg_id)
+        if message is None:
+            return self._others.setdefault(msg_id, Metadata(msg_id=msg_id))
+        md: Metadata = message.metadata
+        return md
+
+    def __contains__(self, msg_id: object) -> bool:
+        return msg_id in self._held()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held())
+
+    def __len__(self) -> int:
+        return len(self._held())
+
+    def pop(self, msg_id: str, default: Any = None) -> Any:
+        """Forget the metadata of an unknown id."""
+        return self._others.pop(msg_id, default)
+
+    def clear(self) -> None:
+        """Forget the metadata of unknown ids."""
+        self._others.clear()
 
 
 class Results(dict):  # type: ignore[type-arg]
@@ -210,6 +256,7 @@ class Client(Control):
         )
         self.history: list[str] = []
         self.results = Results()
+        self.metadata = ClientMetadata(self)
         self._live: dict[str, Message] = {}
         self._sweep_at = _SWEEP_COUNT
         self._swept = time.monotonic()
@@ -466,7 +513,9 @@ class Client(Control):
         """A result is complete: its messages need not be kept for it."""
         live, keep = self._live, not ar.owner
         for child in ar._children:
-            message = live.pop(child.msg_id, None)
+            message: Any = live.pop(child.msg_id, None)
+            if message is None and isinstance(child, HubMessage):
+                message = child
             if keep and message is not None:
                 dict.__setitem__(self.results, child.msg_id, message)
 
@@ -476,13 +525,13 @@ class Client(Control):
         return {i for i, m in list(self._live.items()) if not m.request.done}
 
     @property
-    def metadata(self) -> dict[str, Any]:
-        """Metadata by msg_id, of the results this client holds."""
-        found = {i: m.metadata for i, m in list(self._live.items())}
-        for msg_id in list(self.results):
-            message = self.results.message(msg_id)
-            if message is not None:
-                found[msg_id] = message.metadata
+    def _outstanding_dict(self) -> dict[str, set[str]]:
+        """Outstanding msg_ids by the uuid of the engine they were sent to."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for msg_id, message in list(self._live.items()):
+            uuid = message.request.engine_uuid
+            if uuid is not None and not message.request.done:
+                found[uuid].add(msg_id)
         return found
 
     def _local(self, msg_id: str) -> Any:
@@ -603,9 +652,9 @@ class Client(Control):
             Flags of the view.
         """
         if not (isinstance(targets, str) and targets == "all"):
-            single = not isinstance(targets, (slice, list, tuple, range, set, str))
+            single = hasattr(type(targets), "__index__")
             targets = self._build_targets(targets)[1]
-            if single and targets is not None and len(targets) == 1:
+            if single:
                 targets = targets[0]
         return DirectView(self, MUX, targets, **kwargs)
 

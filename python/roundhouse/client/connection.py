@@ -36,6 +36,7 @@ _REQUIRED = (
     "signature_scheme",
 )
 _POLL_S = 0.1
+_WRITING_S = 2.0  # the time a controller may take to write its file
 
 CHANNELS = (
     "registration",
@@ -115,7 +116,7 @@ def find_connection(
             raise OSError(
                 f"Connection file {_short(path)} not found. Is a controller running?"
             )
-        return read_connection_file(path, timeout)
+        return read_connection_file(path, min(timeout, _WRITING_S))
     folder = profile_folder(profile, profile_dir, ipython_dir)
     if folder is None:
         what = f"profile {profile or profile_dir or default_profile()!r}"
@@ -137,7 +138,7 @@ def _wait_for_file(path: str, timeout: float) -> dict[str, Any]:
                 f"{timeout:g} seconds.\n{_NO_CONTROLLER}"
             )
         time.sleep(min(left, _POLL_S))
-    return read_connection_file(path, max(1.0, deadline - time.monotonic()))
+    return read_connection_file(path, _WRITING_S)
 
 
 def read_connection_file(path: str, timeout: float = 0.0) -> dict[str, Any]:

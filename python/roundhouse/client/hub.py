@@ -282,6 +282,7 @@ def purge_local_results(self: Client, jobs: Any = (), targets: Any = ()) -> None
             raise RuntimeError(f"Can't purge outstanding tasks: {outstanding}")
         held.clear()
         self.results.clear()
+        self.metadata.clear()
         return
     ids = set(self._msg_ids_from_jobs(jobs))
     if not _no_targets(targets):
@@ -294,6 +295,7 @@ def purge_local_results(self: Client, jobs: Any = (), targets: Any = ()) -> None
     for msg_id in ids:
         held.pop(msg_id, None)
         self.results.pop(msg_id, None)
+        self.metadata.pop(msg_id)
 
 
 def purge_hub_results(self: Client, jobs: Any = (), targets: Any = ()) -> None:

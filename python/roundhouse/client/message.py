@@ -164,6 +164,15 @@ class Message:
         """Whether the reply says so; only once it is here."""
         return self.request.status == "ok"
 
+    @property
+    def sent(self) -> bool:
+        """Whether the arguments' memory may be changed again."""
+        return self.request.sent
+
+    def wait_sent(self, timeout: float | None) -> bool:
+        """Wait until `sent`; False on timeout."""
+        return self.request.wait_sent(timeout)
+
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Call callback() once the reply is here, from the receiving thread."""
         with _subscribing:
@@ -347,6 +356,16 @@ class HubMessage:
     def success(self) -> bool:
         return not self.failed
 
+    @property
+    def sent(self) -> bool:
+        return True  # by somebody else, or long ago
+
+    def wait_sent(self, timeout: float | None) -> bool:
+        return True
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        callback()  # only those that are here are subscribed to
+
     def value(self) -> Any:
         return self.result
 
@@ -491,3 +510,24 @@ class ExecuteReply:
         if mime in self._metadata:
             return self.data[mime], self._metadata[mime]
         return self.data[mime]
+
+    def _repr_html_(self) -> Any:
+        return self._repr_mime_("text/html")
+
+    def _repr_latex_(self) -> Any:
+        return self._repr_mime_("text/latex")
+
+    def _repr_json_(self) -> Any:
+        return self._repr_mime_("application/json")
+
+    def _repr_javascript_(self) -> Any:
+        return self._repr_mime_("application/javascript")
+
+    def _repr_png_(self) -> Any:
+        return self._repr_mime_("image/png")
+
+    def _repr_jpeg_(self) -> Any:
+        return self._repr_mime_("image/jpeg")
+
+    def _repr_svg_(self) -> Any:
+        return self._repr_mime_("image/svg+xml")

@@ -57,6 +57,8 @@ _SHARED = (
         ),
     ),
     (f"{HOME}.serialize.codeutil", ("code_ctor",)),
+    (f"{HOME}.util", ("_push", "_pull", "_execute")),
+    (f"{HOME}.client.remotefunction", ("_map",)),
     (f"{HOME}.client.dependency", ("dependent", "depend", "Dependency")),
     (
         f"{HOME}.error",
