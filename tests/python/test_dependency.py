@@ -4,7 +4,6 @@ import math
 import sys
 
 import pytest
-
 import roundhouse as ipp
 from roundhouse.serialize import pack_apply_message, unpack_apply_message
 
@@ -200,4 +199,6 @@ def test_peer_runs_our_require(peer):
     def f(x):
         return math.floor(x) + k  # noqa: F821
 
-    assert deserialize_object(peer.ask("call", pack_apply_message(f, (1.5,), {})))[0] == 3
+    assert (
+        deserialize_object(peer.ask("call", pack_apply_message(f, (1.5,), {})))[0] == 3
+    )

@@ -4,7 +4,6 @@ import copy
 import pickle
 
 import pytest
-
 import roundhouse as ipp
 from roundhouse import error
 
@@ -17,7 +16,10 @@ def remote(i=0, ename="ZeroDivisionError", tb="tb line 1\ntb line 2"):
 def composite(n):
     return ipp.CompositeError(
         "one or more exceptions raised in: f",
-        [(e.ename, e.evalue, e.traceback, e.engine_info) for e in map(remote, range(n))],
+        [
+            (e.ename, e.evalue, e.traceback, e.engine_info)
+            for e in map(remote, range(n))
+        ],
     )
 
 

@@ -3,7 +3,6 @@
 from collections import deque
 
 import pytest
-
 from roundhouse.client.map import Map, RoundRobinMap, dists, mappable
 
 numpy = pytest.importorskip("numpy")
