@@ -108,8 +108,11 @@ hub_on_db(struct hub *self, const struct request *req, struct reply *rep,
     (void)scan_object(msg_part(req->m, MSG_CONTENT), &text, 1, NULL);
     rc = query_parse(&query, text.value, fault);
     if (rc == 0)
-        rc = self->store->ops->find(self->store, query, rows.fields, add_row,
-                                    &rows, fault);
+        rc = self->store->ops->find(self->store, query,
+                                    rows.fields == RECORD_ALL
+                                        ? RECORD_ALL & ~RECORD_ALL_BUFFERS
+                                        : rows.fields,
+                                    add_row, &rows, fault);
     if (rc >= 0)
         add_rows(&rep->content, &rows);
     query_free(&query);

@@ -135,8 +135,11 @@ hub_tick(struct hub *self, int64_t now, int64_t wall_us)
     if (top)
         next = top->at;
     if (ops->tick) {
-        const int64_t store = ops->tick(self->store, now);
+        rh_error err = {0};
+        const int64_t store = ops->tick(self->store, now, &err);
 
+        if (err.text[0])
+            hub_log(self, LOG_ERROR, "database: %s", err.text);
         next = store < next ? store : next;
     }
     return next;

@@ -426,29 +426,14 @@ recorded_id(const struct hub *self, const struct event *ev, struct span msg_id)
     return task_get(self, whole) ? whole : msg_id;
 }
 
-/* Output that comes after its task's record was evicted or purged must not
- * bring back half of it.
- */
-static void
-save_output(struct hub *self, struct span msg_id, const struct record *change)
-{
-    const struct task *t = task_get(self, msg_id);
-    bool ignored;
-
-    if (t && t->state == TASK_DONE
-        && self->store->ops->get(self->store, msg_id, RECORD_BIT(COMPLETED),
-                                 note_record, &ignored, NULL)
-               == RH_ENOENT)
-        return;
-    save(self, msg_id, change);
-}
-
 static void
 record_output(struct hub *self, const struct event *ev)
 {
     struct buf scratch = {0};
     struct header_view parent;
     struct record change;
+    const struct task *t;
+    struct span id;
     size_t i = 0;
     const size_t n = sizeof(outputs) / sizeof(outputs[0]);
 
@@ -460,9 +445,13 @@ record_output(struct hub *self, const struct event *ev)
         return;
     record_init(&change);
     outputs[i].take(&change, msg_part(ev->m, MSG_CONTENT), &scratch);
+    id = recorded_id(self, ev, parent.msg_id);
+    t = task_get(self, id);
+    // What was evicted or purged must not come back by halves.
+    change.late = t && t->state == TASK_DONE;
     if (change.out.n || change.err.n || change.execute_input.n
         || change.execute_result.n || change.display_data.n || change.error.n)
-        save_output(self, recorded_id(self, ev, parent.msg_id), &change);
+        save(self, id, &change);
     buf_fini(&scratch);
 }
 

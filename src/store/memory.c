@@ -438,6 +438,8 @@ put(struct store *store, struct span msg_id, const struct record *change,
     struct entry *e = map_get(&self->by_id, msg_id), *fresh = NULL;
     struct staged s = {0};
 
+    if (!e && change->late)
+        return 0;
     if (!e)
         e = fresh = entry_new(msg_id);
     if (!e || stage(&s, e, change) < 0

@@ -257,6 +257,16 @@ query_free(struct query **self_p)
     mem_free(self);
 }
 
+uint32_t
+query_fields(const struct query *self)
+{
+    uint32_t fields = 0;
+
+    for (size_t i = 0; i < self->n; i++)
+        fields |= UINT32_C(1) << self->test[i].field;
+    return fields;
+}
+
 const json_t *
 query_ids(const struct query *self)
 {

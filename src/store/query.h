@@ -49,6 +49,9 @@ struct query {
 /* 1: matches, 0: does not, or RH_ENOMEM. */
 int query_match(const struct query *self, const struct record *record);
 
+/* Bits of the fields it looks at. */
+uint32_t query_fields(const struct query *self);
+
 /* If the query pins msg_id (equal or $in): the array of ids or the one string;
  * else NULL.  A backend may then look these up instead of walking.
  */

@@ -113,6 +113,8 @@ struct record {
     struct span engine_uuid, resubmitted, queue;
     struct span execute_input, execute_result, error, display_data; // raw JSON
     struct span out, err; // stdout and stderr, UTF-8; a put appends them
+    bool late; // a put for a task that is over: if there is no record of it any
+               // more, none need be made
 };
 
 void record_init(struct record *self);
@@ -168,9 +170,10 @@ struct store_ops {
     int (*history)(struct store *self, id_fn *fn, void *ctx,
                    struct fault *fault);
     /* Do what is due (commits); returns when to be called again, monotonic ms,
-     * INT64_MAX: never.  May be NULL.
+     * INT64_MAX: never.  'err' tells what failed, which is tried again.  May be
+     * NULL.
      */
-    int64_t (*tick)(struct store *self, int64_t now);
+    int64_t (*tick)(struct store *self, int64_t now, rh_error *err);
     void (*close)(struct store *self);
     void (*check)(const struct store *self); // asserts invariants; may be NULL
 };
@@ -194,6 +197,11 @@ extern const struct memory_limits memory_limits_default;
  * is unfinished, even if that keeps it above a limit.
  */
 int memory_open(struct store **out, const struct memory_limits *limits,
+                rh_error *err);
+/* "SQLiteDB": 'table' of the file 'path', both created if need be.  Commits are
+ * up to ops->tick.  RH_EIO names the file and SQLite's reason.
+ */
+int sqlite_open(struct store **out, const char *path, const char *table,
                 rh_error *err);
 /* "NoDB": takes everything, keeps nothing, answers reads with NoData. */
 int none_open(struct store **out, rh_error *err);

@@ -1,3 +1,3 @@
-foreach(name fault glob query record memory none)
+foreach(name bufs fault glob query record memory none sqlite)
   rh_unit_test(store ${name} base wire)
 endforeach()
