@@ -39,7 +39,11 @@ def _help() -> str:
 
 
 def run_verb(verb: str, argv: list[str], prog: str) -> int:
-    """Run one verb with its arguments; returns the exit code."""
+    """Run one verb with its arguments; returns the exit code.
+
+    SIGINT, SIGTERM and SIGHUP may be ignored afterwards: the process is meant to
+    end with this code.
+    """
     from traitlets import TraitError
 
     from .common import ConfigError

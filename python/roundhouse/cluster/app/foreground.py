@@ -19,8 +19,11 @@ from ..cluster import Cluster, ClusterRunning
 from ..launcher.base import LauncherError, describe_exit
 from .arrivals import EngineCounter
 from .common import ALREADY_STARTED
+from .signals import Signals
 
 __all__ = ["Foreground"]
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Seconds between two progress lines.
 _PROGRESS_S = 0.25
@@ -87,6 +90,7 @@ class Foreground:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[int] = self._loop.create_future()
         self._changed = asyncio.Event()
+        self._signals = Signals(self._loop)
         self._catch_signals()
         self.cluster.watch_engine_sets(self._watch_set)
         code = 1
@@ -96,6 +100,7 @@ class Foreground:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if up.done() and up.exception() is None:
                 if self._daemonize and not self._over.done():
+                    self._signals.close()  # too late to change it
                     return 0
                 code = await self._over
             elif up.done():
@@ -267,15 +272,14 @@ class Foreground:
             self.finish(1 if code else 0)
 
     def _catch_signals(self) -> None:
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            signum = getattr(signal, name, None)
-            if signum is None or signal.getsignal(signum) == signal.SIG_IGN:
+        for signum in _STOP_SIGNALS:
+            if signal.getsignal(signum) == signal.SIG_IGN:
                 continue  # nohup wants a hang-up to be ignored
-            self._loop.add_signal_handler(signum, self._asked_to_stop, signum)
+            self._signals.catch(signum, self._asked_to_stop)
         for name in ("SIGUSR1", "SIGUSR2", "SIGINFO"):
             signum = getattr(signal, name, None)
             if signum is not None:
-                self._loop.add_signal_handler(signum, self._relay, signum)
+                self._signals.catch(signum, self._relay)
 
     def _asked_to_stop(self, signum: int) -> None:
         name = signal.Signals(signum).name
@@ -303,4 +307,5 @@ class Foreground:
         except Exception as e:
             self.log.error("Cannot stop everything: %s", e)
             self._kill()
+        self._signals.close()
         self.log.info("Stopped")

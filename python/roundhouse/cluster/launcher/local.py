@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import os
 import signal
 import socket
@@ -210,10 +211,15 @@ class LocalControllerLauncher(LocalProcessLauncher, ControllerLauncher):
     def _remove_files(self) -> None:
         if self.keeps_files or not self.was_killed:
             return  # a controller removes its files itself
+        paths = list(self.connection_files.values())
         if self._arrival is not None:
             self._arrival.remove_new()
-            return
+            paths = []
         for path in self.connection_files.values():
+            paths += glob.glob(glob.escape(path) + ".*")  # not finished
+        stem = "-".join(filter(None, ["ipcontroller", self.cluster_id]))
+        paths.append(os.path.join(self.profile_dir, "pid", f"{stem}.pid"))
+        for path in paths:
             if os.path.exists(path):
                 os.remove(path)
 
