@@ -407,8 +407,8 @@ read_submission(struct submit_args *self, PyObject *const *args,
     channel = PyLong_AsLong(args[0]);
     if (channel == -1 && PyErr_Occurred())
         return -1;
-    what->channel = (enum rh_channel)(
-        channel < 0 || channel > RH_QUERY ? RH_QUERY + 1 : (int)channel);
+    what->channel =
+        (enum rh_channel)(channel < 0 || channel > 999 ? 999 : (int)channel);
     if (args[1] != Py_None && !(what->target = PyUnicode_AsUTF8(args[1])))
         return -1;
     what->msg_type = PyUnicode_AsUTF8(args[2]);
