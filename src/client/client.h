@@ -91,6 +91,7 @@ struct rh_client {
     pthread_mutex_t send_lock;
     struct session *signer;
     struct sender sender;
+    struct buf metadata; // of the request being composed
 
     // Guards all that follows.
     pthread_mutex_t lock;

@@ -297,6 +297,18 @@ read_status(struct span content, enum rh_status *status, bool *mute)
     return 0;
 }
 
+/* The engine published nothing for this call, not even busy and idle. */
+static bool
+is_quiet(struct span metadata)
+{
+    struct scan_field ours = {.key = "roundhouse"}, quiet = {.key = "quiet"};
+    bool yes = false;
+
+    return scan_object(metadata, &ours, 1, NULL) == 0 && ours.value.n
+           && scan_object(ours.value, &quiet, 1, NULL) == 0 && quiet.value.n
+           && scan_bool(quiet.value, &yes) == 0 && yes;
+}
+
 static void
 take_reply(struct rh_request *req, struct msg *m, enum rh_status status,
            int64_t wall_us)
@@ -361,6 +373,7 @@ ledger_reply(struct ledger *self, struct msg *m, struct moment now,
         self->n_malformed++;
         ledger_fail(self, req, FAIL_BAD_REPLY, -1, now);
     } else {
+        mute = mute || is_quiet(msg_part(m, MSG_METADATA));
         settle_whole(self, req, m, status, mute, now.wall_us);
     }
     request_unref(&hold);

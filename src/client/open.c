@@ -82,6 +82,7 @@ client_unref(struct rh_client **self_p)
         return;
     ledger_fini(&self->ledger);
     sender_fini(&self->sender);
+    buf_fini(&self->metadata);
     session_free(&self->signer);
     session_free(&self->checker);
     if (self->waiter_fd >= 0)
@@ -344,7 +345,7 @@ rh_client_open(rh_client **out, const char *connection,
     struct rh_client *self = NULL;
     int rc = client_start(&self, connection, options, &hello, err);
 
-    if (rc < 0)
+    if (!self)
         return rc;
     rc = client_meet(self, hello, timeout_ms, err);
     rh_request_release(&hello);

@@ -171,6 +171,7 @@ send_locked(struct iopub *self, const struct engine_publication *pub,
                  &m, err);
     if (rc < 0)
         return rc;
+    self->spoken = true;
     if (counts)
         count(self, &m, counts);
     rc = net_send(self->sock, NULL, 0, m, 0, err);
@@ -225,8 +226,20 @@ iopub_begin(struct iopub *self, struct msg *request)
     flush_locked(self);
     old = self->request;
     self->request = msg_ref(request);
+    self->spoken = false;
     pthread_mutex_unlock(&self->lock);
     msg_unref(&old);
+}
+
+bool
+iopub_spoken(struct iopub *self)
+{
+    bool spoken;
+
+    pthread_mutex_lock(&self->lock);
+    spoken = self->spoken || self->out.n;
+    pthread_mutex_unlock(&self->lock);
+    return spoken;
 }
 
 int
@@ -258,19 +271,25 @@ iopub_publish_now(struct iopub *self, const struct engine_publication *pub,
 static int
 publish_state(struct iopub *self, const char *state, const struct msg *request)
 {
+    bool spoken;
+    int rc;
+
     buf_clear(&self->content);
     buf_add_span(&self->content, SPAN_LIT("{\"execution_state\": \""));
     buf_add_str(&self->content, state);
     buf_add_span(&self->content, SPAN_LIT("\"}"));
     if (self->content.failed)
         return RH_ENOMEM;
-    return send_locked(self,
-                       &(struct engine_publication){
-                           .kind = "status",
-                           .msg_type = "status",
-                           .content = buf_span(&self->content),
-                       },
-                       parent_of(request), 0, NULL);
+    spoken = self->spoken;
+    rc = send_locked(self,
+                     &(struct engine_publication){
+                         .kind = "status",
+                         .msg_type = "status",
+                         .content = buf_span(&self->content),
+                     },
+                     parent_of(request), 0, NULL);
+    self->spoken = spoken;
+    return rc;
 }
 
 int

@@ -30,6 +30,7 @@ struct iopub {
     struct session *session;
     struct sender sender;
     struct msg *request; // whose header is the parent; NULL: {}
+    bool spoken;         // something was published for it, besides status
     struct output out;
     struct buf content;
     char topic[128]; // "engine.<id>." and room for the kind
@@ -50,6 +51,8 @@ void iopub_set_id(struct iopub *self, int64_t id);
 
 /* From now on 'request' is the parent; what was written before goes out. */
 void iopub_begin(struct iopub *self, struct msg *request);
+/* Has anything been published since iopub_begin, or does any output wait? */
+bool iopub_spoken(struct iopub *self);
 int iopub_status(struct iopub *self, const char *state);
 /* The same for another request than the one that runs. */
 int iopub_status_for(struct iopub *self, const char *state,

@@ -84,12 +84,25 @@ reply_metadata(struct buf *out, const struct reply_facts *facts,
     buf_add_span(out, SPAN_LIT(", \"status\": \""));
     buf_add_str(out, status_name[result->status]);
     buf_add_char(out, '"');
+    if (facts->quiet)
+        buf_add_span(out, SPAN_LIT(", \"roundhouse\": {\"quiet\": true}"));
     if (result->status == OUTCOME_ERROR) {
         plain.method = NULL;
         buf_add_str(out, ", ");
         reply_engine_info(out, &plain);
     }
     buf_add_char(out, '}');
+}
+
+bool
+reply_may_be_quiet(struct span request_metadata)
+{
+    struct scan_field ours = {.key = "roundhouse"}, quiet = {.key = "quiet"};
+
+    return request_metadata.n > 2
+           && scan_object(request_metadata, &ours, 1, NULL) == 0 && ours.value.n
+           && scan_object(ours.value, &quiet, 1, NULL) == 0
+           && true_value(quiet.value);
 }
 
 void

@@ -9,6 +9,7 @@ struct reply_facts {
     int64_t id;
     int64_t started_us;
     const char *method; // "apply", "execute": for engine_info in errors
+    bool quiet;         // nothing was published for this request
 };
 
 /* Metadata of a reply: what the scheduler, the hub and clients look at.  What
@@ -16,6 +17,8 @@ struct reply_facts {
  */
 void reply_metadata(struct buf *out, const struct reply_facts *facts,
                     struct span request_metadata, const struct outcome *result);
+/* Does the client know that a quiet reply is the end of the output? */
+bool reply_may_be_quiet(struct span request_metadata);
 /* Content of a reply. */
 void reply_content(struct buf *out, const struct reply_facts *facts,
                    const struct outcome *result);

@@ -343,6 +343,7 @@ static void
 run(struct engine *self, struct queued *q)
 {
     struct outcome result = {.status = OUTCOME_OK};
+    bool terse; // busy and idle only if there is output
     struct reply_facts facts = {
         .uuid = self->uuid,
         .id = self->id,
@@ -350,8 +351,11 @@ run(struct engine *self, struct queued *q)
         .method = method_of(q->job.header.msg_type),
     };
 
+    terse = facts.method && facts.method[0] == 'a'
+            && reply_may_be_quiet(msg_part(q->job.msg, MSG_METADATA));
     iopub_begin(&self->iopub, q->job.msg);
-    iopub_status(&self->iopub, "busy");
+    if (!terse)
+        iopub_status(&self->iopub, "busy");
     if (is_aborted(self, q)) {
         // No idle: clients take the reply itself as the end of the output.
         result.status = OUTCOME_ABORTED;
@@ -366,9 +370,11 @@ run(struct engine *self, struct queued *q)
         run_other(self, q, &result);
     capture_pump(&self->capture, &self->iopub, true);
     iopub_flush(&self->iopub);
+    facts.quiet = terse && !iopub_spoken(&self->iopub);
     if (!result.silent)
         answer(self, q, &facts, &result);
-    iopub_status(&self->iopub, "idle");
+    if (!facts.quiet)
+        iopub_status(&self->iopub, "idle");
     if (result.abort_executes)
         shell_abort_waiting(self, "execute_request");
     outcome_fini(&result);
