@@ -68,7 +68,7 @@ grow(struct hub *self)
 
     if (self->n_engine < self->cap_engine)
         return 0;
-    v = mem_resize(self->engine, cap, sizeof(*v));
+    v = mem_resize(self->engine, cap, sizeof(struct engine *));
     if (!v)
         return RH_ENOMEM;
     self->engine = v;
@@ -98,7 +98,7 @@ forget(struct hub *self, struct engine *e)
     (void)map_del(&self->by_uuid, engine_uuid(e));
     self->n_engine--;
     memmove(&self->engine[i], &self->engine[i + 1],
-            (self->n_engine - i) * sizeof(self->engine[0]));
+            (self->n_engine - i) * sizeof(struct engine *));
     mem_free(e);
 }
 
@@ -119,7 +119,7 @@ insert(struct hub *self, struct engine *e)
     if (grow(self) < 0 || map_put(&self->by_uuid, engine_uuid(e), e) < 0)
         return RH_ENOMEM;
     memmove(&self->engine[i + 1], &self->engine[i],
-            (self->n_engine - i) * sizeof(self->engine[0]));
+            (self->n_engine - i) * sizeof(struct engine *));
     self->engine[i] = e;
     self->n_engine++;
     return 0;

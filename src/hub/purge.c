@@ -75,7 +75,7 @@ static int
 purge(struct hub *self, const struct span *id, size_t n, const json_t *engines,
       struct fault *fault)
 {
-    struct engine *e;
+    struct engine *e = NULL;
     int rc = check_ids(self, id, n, fault);
 
     for (size_t i = 0; i < json_array_size(engines) && rc == 0; i++)

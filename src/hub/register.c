@@ -75,7 +75,7 @@ hub_on_registration(struct hub *self, const struct request *req,
 {
     const json_t *id = json_object_get(req->content, "id");
     struct engine *e;
-    struct span uuid;
+    struct span uuid = SPAN_NONE;
     int rc = check_uuid(json_object_get(req->content, "uuid"), &uuid, fault);
 
     if (rc < 0)

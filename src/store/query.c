@@ -14,7 +14,7 @@
 #include "store/private.h"
 
 const char *const query_op_name[N_QUERY_OPS] = {
-#define X(name, text) [QUERY_##name] = text,
+#define X(name, text) [QUERY_##name] = (text),
     QUERY_OP_MAP(X)
 #undef X
 };

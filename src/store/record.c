@@ -10,7 +10,7 @@
 #include "wire/scan.h"
 
 const char *const record_field_name[N_RECORD_FIELDS] = {
-#define X(name, text, kind) [RECORD_##name] = text,
+#define X(name, text, kind) [RECORD_##name] = (text),
     RECORD_FIELD_MAP(X)
 #undef X
 };
