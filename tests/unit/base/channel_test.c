@@ -26,6 +26,9 @@ test_order_and_readiness(void **state)
     assert_int_equal(channel_new(&ch), 0);
     assert_false(readable(ch));
     assert_int_equal(channel_take(ch, &out), 0);
+    assert_int_equal(channel_push(ch, &v[7]), 0); // one is enough to wake
+    assert_true(readable(ch));
+    assert_int_equal(channel_take(ch, &out), 1);
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < 300; i++)
             assert_int_equal(channel_push(ch, &v[i]), 0);

@@ -43,6 +43,37 @@ test_python_packed_this(void **state)
 }
 
 static void
+test_base64(void **state)
+{
+    static const struct {
+        struct span packed;
+        const char *json;
+    } c[] = {
+        {SPAN_INIT("\x81\x01\xc4\x00"), "{\"1\": \"\"}"},
+        {SPAN_INIT("\x81\x01\xc4\x01"
+                   "a"),
+         "{\"1\": \"YQ==\"}"},
+        {SPAN_INIT("\x81\x01\xc4\x02"
+                   "ab"),
+         "{\"1\": \"YWI=\"}"},
+        {SPAN_INIT("\x81\x01\xc4\x03"
+                   "abc"),
+         "{\"1\": \"YWJj\"}"},
+        {SPAN_INIT("\x81\x01\xc4\x04\xff\xfe\xfd\xfc"),
+         "{\"1\": \"//79/A==\"}"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(c) / sizeof(c[0]); i++) {
+        struct buf out = {0};
+
+        assert_int_equal(decode_copy("msgpack", c[i].packed, &out, NULL), 0);
+        assert_true(span_is(buf_span(&out), c[i].json));
+        buf_fini(&out);
+    }
+}
+
+static void
 test_encoding_decodes_to_the_same(void **state)
 {
     static const char *const packer[] = {"pickle", "msgpack"};
@@ -491,6 +522,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_python_packed_this),
+        cmocka_unit_test(test_base64),
         cmocka_unit_test(test_encoding_decodes_to_the_same),
         cmocka_unit_test(test_every_prefix_is_refused),
         cmocka_unit_test(test_refusals),

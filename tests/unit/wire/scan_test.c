@@ -95,6 +95,27 @@ test_every_prefix_is_refused(void **state)
                              RH_EPROTO);
 }
 
+/* Bytes are looked at in groups: none may hide in any place of one. */
+static void
+test_each_byte_at_each_place(void **state)
+{
+    (void)state;
+    for (int byte = 0; byte < 256; byte++)
+        for (size_t place = 0; place < 17; place++) {
+            char json[] = "{\"a\":\"0123456789abcdefg\"}";
+            bool plain =
+                byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\';
+
+            json[6 + place] = (char)byte;
+            assert_int_equal(
+                scan_copy(span_of(json, sizeof(json) - 1), NULL),
+                plain || (byte == '\\' && place == 10)   // \\b is an escape
+                        || (byte == '\\' && place == 14) // \\f, too
+                    ? 0
+                    : RH_EPROTO);
+        }
+}
+
 /* {"a":[[[...]]]} with 'depth' levels in all. */
 static int
 scan_nested(int depth, char open, char close)
@@ -408,6 +429,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_an_object),
         cmocka_unit_test(test_every_prefix_is_refused),
+        cmocka_unit_test(test_each_byte_at_each_place),
         cmocka_unit_test(test_depth_is_bounded),
         cmocka_unit_test(test_fields),
         cmocka_unit_test(test_refusal_leaves_no_field),
