@@ -262,6 +262,7 @@ static struct span
 ask_for_quiet(struct buf *out, const struct rh_submission *what)
 {
     struct span given = span_of(what->metadata.p, what->metadata.n);
+    size_t i = 1; // of what follows the brace
     bool is_call = strcmp(what->msg_type, "apply_request") == 0
                    && (what->channel == RH_MUX || what->channel == RH_TASK);
 
@@ -269,7 +270,9 @@ ask_for_quiet(struct buf *out, const struct rh_submission *what)
         return given;
     buf_clear(out);
     buf_add_str(out, "{\"roundhouse\": {\"quiet\": true}");
-    if (given.n > 2) {
+    while (i < given.n && given.p[i] <= ' ')
+        i++;
+    if (i < given.n && given.p[i] != '}') {
         buf_add_str(out, ", ");
         buf_add(out, given.p + 1, given.n - 1);
     } else {
