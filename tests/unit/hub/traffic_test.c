@@ -643,6 +643,68 @@ test_finished_ids_are_bounded(void **state)
     world_close(&w);
 }
 
+/* A database outlives its controller: what ran then may end now. */
+static void
+test_tasks_of_an_earlier_controller(void **state)
+{
+    struct world w;
+    struct record old;
+    struct msg *m;
+
+    (void)state;
+    world_open(&w);
+    add_engine(&w);
+    m = make(&w, (struct parts){
+                     .from = &w.client, .type = "apply_request", .id = "old"});
+    record_init(&old);
+    old.request = m;
+    old.submitted_us = WALL - 1;
+    assert_int_equal(w.store->ops->put(w.store, SPAN_LIT("old"), &old, NULL),
+                     0);
+    expect(&w, "result_request", "{\"msg_ids\": [\"old\"]}", "result_reply",
+           "{\"status\": \"ok\", \"pending\": [\"old\"], \"completed\": "
+           "[]}");
+    reply_to(&w, HUB_OUT, 0, m, "value");
+    expect(&w, "result_request",
+           "{\"msg_ids\": [\"old\"], \"status_only\": true}", "result_reply",
+           "{\"status\": \"ok\", \"pending\": [], \"completed\": "
+           "[\"old\"]}");
+    assert_field(&w, "old", "result_content", "{\"status\": \"ok\"}");
+    // A second reply does not count.
+    w.wall++;
+    traffic(&w, HUB_OUT,
+            make(&w, (struct parts){.from = &w.engine[0],
+                                    .ident = {"cid", "E0"},
+                                    .type = "apply_reply",
+                                    .parent = m,
+                                    .content = "{\"status\": \"other\"}"}));
+    assert_field(&w, "old", "result_content", "{\"status\": \"ok\"}");
+    msg_unref(&m);
+    world_close(&w);
+}
+
+/* Output alone is no task that anybody could wait for. */
+static void
+test_output_without_a_request_is_no_task(void **state)
+{
+    struct world w;
+    struct msg *m;
+
+    (void)state;
+    world_open(&w);
+    add_engine(&w);
+    m = make(&w, (struct parts){.from = &w.client,
+                                .type = "complete_request",
+                                .id = "c1"});
+    output_of(&w, 0, m, "stream", "{\"name\": \"stdout\", \"text\": \"x\"}");
+    msg_unref(&m);
+    expect_error(&w, "result_request", "{\"msg_ids\": [\"c1\"]}",
+                 "result_reply", "KeyError", "'No such message: c1'");
+    expect(&w, "history_request", "{}", "history_reply",
+           "{\"status\": \"ok\", \"history\": []}");
+    world_close(&w);
+}
+
 /* Every kind of event with its n-th allocation and all later ones failing. */
 static bool
 starve_once(int kind, long n)
@@ -764,6 +826,8 @@ main(void)
         cmocka_unit_test(test_reused_ids),
         cmocka_unit_test(test_huge_ids_are_refused),
         cmocka_unit_test(test_finished_ids_are_bounded),
+        cmocka_unit_test(test_tasks_of_an_earlier_controller),
+        cmocka_unit_test(test_output_without_a_request_is_no_task),
         cmocka_unit_test(test_traffic_out_of_memory),
         cmocka_unit_test(test_odd_dicts),
     };
