@@ -199,6 +199,36 @@ test_bad_targets_are_survived(void **state)
     assert_null(strstr(text_of(f), "lost"));
 }
 
+/* First of all tests: no file has been set yet. */
+static void
+test_descriptor_instead_of_stderr(void **state)
+{
+    char got[128];
+    ssize_t n;
+    int end[2];
+
+    (void)state;
+    assert_int_equal(pipe(end), 0);
+    log_setup("x", LOG_INFO);
+    log_to_fd(end[1]);
+    log_info("through the pipe");
+    n = read(end[0], got, sizeof(got) - 1);
+    assert_true(n > 0);
+    got[n] = '\0';
+    assert_non_null(strstr(got, "[x] through the pipe\n"));
+    log_to_fd(STDERR_FILENO);
+    assert_int_equal(close(end[1]), 0); // it stayed ours
+    close(end[0]);
+}
+
+static void
+test_file_outlives_a_new_descriptor(void **state)
+{
+    log_to_fd(STDERR_FILENO);
+    log_info("still in the file");
+    assert_non_null(strstr(text_of(*state), "still in the file\n"));
+}
+
 static void
 test_escape(void **state)
 {
@@ -234,7 +264,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_descriptor_instead_of_stderr),
         LOG_TEST(test_line_format),
+        LOG_TEST(test_file_outlives_a_new_descriptor),
         LOG_TEST(test_levels_filter),
         LOG_TEST(test_one_event_is_one_line),
         LOG_TEST(test_errno_survives),

@@ -1,6 +1,7 @@
 /* replay_test.c - the memory of signatures against a model */
 #include "support.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "wire/replay.h"
@@ -88,6 +89,43 @@ test_equal_hashes_do_not_confuse(void **state)
 }
 
 static void
+forget(struct replay *r, uint32_t i)
+{
+    uint8_t digest[REPLAY_ENTRY];
+
+    digest_of(i, digest);
+    replay_forget(r, digest);
+}
+
+static void
+test_what_is_forgotten_passes_once_more(void **state)
+{
+    struct replay r = {0};
+    uint32_t n = 0;
+
+    (void)state;
+    forget(&r, 1); // nothing there yet
+    // Over growth and several cullings, every third is taken back.
+    for (; n < 3 * REPLAY_MAX; n++) {
+        assert_int_equal(add(&r, n), 0);
+        if (n % 3 == 0) {
+            forget(&r, n);
+            forget(&r, n);
+            assert_int_equal(add(&r, n), 0);
+            if (n % 2)
+                forget(&r, n);
+        }
+        assert_true(r.n <= REPLAY_MAX);
+    }
+    for (uint32_t i = n - REPLAY_MAX / 4; i < n; i++) {
+        bool taken_back = i % 3 == 0 && i % 2;
+
+        assert_int_equal(add(&r, i), taken_back ? 0 : RH_EREPLAY);
+    }
+    replay_fini(&r);
+}
+
+static void
 test_out_of_memory_changes_nothing(void **state)
 {
     int rc;
@@ -119,6 +157,7 @@ main(void)
         cmocka_unit_test(test_remembers_all_it_promises),
         cmocka_unit_test(test_forgets_exactly_the_oldest_tenth),
         cmocka_unit_test(test_equal_hashes_do_not_confuse),
+        cmocka_unit_test(test_what_is_forgotten_passes_once_more),
         cmocka_unit_test(test_out_of_memory_changes_nothing),
     };
 

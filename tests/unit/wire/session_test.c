@@ -134,6 +134,26 @@ test_each_signature_is_admitted_once(void **state)
 }
 
 static void
+test_forgotten_messages_are_admitted_again(void **state)
+{
+    struct session *s = vector_session();
+    struct msg *m = vector_msg(VECTOR_N, SPAN_NONE);
+    struct msg *bad = vector_msg(3, SPAN_LIT("{}"));
+
+    (void)state;
+    session_forget(s, m); // never seen: nothing happens
+    assert_int_equal(session_admit(s, m, NULL), 0);
+    session_forget(s, bad); // not signed by the key: nothing happens
+    assert_int_equal(session_admit(s, m, NULL), RH_EREPLAY);
+    session_forget(s, m);
+    assert_int_equal(session_admit(s, m, NULL), 0);
+    assert_int_equal(session_admit(s, m, NULL), RH_EREPLAY);
+    msg_unref(&m);
+    msg_unref(&bad);
+    session_free(&s);
+}
+
+static void
 test_empty_key_switches_everything_off(void **state)
 {
     struct msg *m = vector_msg(2, SPAN_LIT("whatever"));
@@ -270,6 +290,7 @@ main(void)
         cmocka_unit_test(test_verifies_the_capture),
         cmocka_unit_test(test_forgeries),
         cmocka_unit_test(test_each_signature_is_admitted_once),
+        cmocka_unit_test(test_forgotten_messages_are_admitted_again),
         cmocka_unit_test(test_empty_key_switches_everything_off),
         cmocka_unit_test(test_schemes),
         cmocka_unit_test(test_keys_of_any_length),
