@@ -20,6 +20,14 @@ class Request:
     Attributes may be read from any thread at any time; what has not arrived is
     None (or empty).  Buffers are read-only views of the received frames and
     keep them alive.
+
+    Every request is done exactly once.  If no reply can come, one is made with
+    the usual error fields and engine_info {}: ename 'EngineError' (the engine
+    died, or was not registered when the request was submitted),
+    'ClientClosed' (by close(), or the controller said goodbye) or
+    'ProtocolError' (the reply could not be read).
+
+    When no Request object refers to a request any more, its reply is dropped.
     """
 
     @property
@@ -61,7 +69,8 @@ class Request:
     def outputs(self) -> list[tuple[str, bytes, bytes, bytes, tuple[memoryview, ...]]]:
         """Other iopub messages in order: (msg_type, header, metadata, content, buffers).
 
-        Streams are included as well, so that their order with displays is kept.
+        Streams are included as well, so that their order with displays is kept;
+        status and comm messages are not.
         """
     @property
     def sent(self) -> bool:
@@ -70,7 +79,9 @@ class Request:
     def set_callback(self, f: Callable[[Request], Any], /) -> None:
         """Call f(self) once, from the thread in Client.run, when done.
 
-        If it is done already, the call is made by Client.run just the same.
+        If it is done already, the call is made by Client.run just the same; if
+        the client is closed, it is made at once.  Replaces a callback that has
+        not been called.
         """
     def set_output_callback(self, f: Callable[[Request], Any] | None, /) -> None:
         """Call f(self) from Client.run whenever iopub output for it arrived."""
@@ -80,8 +91,12 @@ class Client:
 
     connection: JSON text of the client connection file, addresses resolved
     except for '*' and the location rule, which the core applies itself.
-    url_overrides: full URLs by channel name (tunnels).
+    url_overrides: full URLs by channel name (tunnels): registration, mux,
+    task, control, broadcast, iopub, notification.
+    timeout: seconds the hub may take to answer; None waits for ever.
     Raises TimeoutError when the hub does not answer, AuthError, ProtocolError.
+
+    A client cannot be used in a child of fork(): RuntimeError there.
     """
 
     def __init__(
@@ -126,12 +141,22 @@ class Client:
         metadata are JSON.  Buffers of 64 KiB and more are sent without a copy:
         they are held until ZeroMQ is done with them.
 
+        A request to an engine that is not registered (any more) has failed when
+        this returns.  Message types that nobody answers (comm_*) are done at
+        once, without content.
+
         BROADCAST: expect lists (msg_id, engine uuid) of the replies to come,
-        normally '<msg_id>_<uuid>' each, or with coalescing the one combined
-        reply.  The Request returned then is done when all are; its parts are
-        in broadcast_parts().
+        normally '<msg_id>_<uuid>' each (the default, from the targets in the
+        metadata).  The Request returned is done when all are; its parts are in
+        broadcast_parts(), and its status is the first one that is not 'ok'.
+        With coalescing expect is not looked at: the Request gets the one
+        combined reply, and the output of all its engines.
         """
-    def broadcast_parts(self, request: Request, /) -> list[Request]: ...
+    def broadcast_parts(self, request: Request, /) -> list[Request]:
+        """The requests that a broadcast is made of, one per reply to come.
+
+        With coalescing that is the request itself; [] if it is no broadcast.
+        """
     def wait(
         self,
         requests: Sequence[Request],
@@ -145,10 +170,14 @@ class Client:
 
         The calling thread drives the sockets.  With output=True a request
         counts only when its output is complete.  Signals are served
-        (KeyboardInterrupt).
+        (KeyboardInterrupt).  When the client is closed meanwhile, all requests
+        are done.
         """
     def wait_engines(self, version: int, timeout: float | None = None, /) -> bool:
-        """Wait until engines_version differs from version; False on timeout."""
+        """Wait until engines_version differs from version; False on timeout.
+
+        RuntimeError if the client is closed.
+        """
     def flush(self) -> None:
         """Take in everything that has arrived, without waiting."""
     def run(self, on_event: Callable[[str, Any], Any], /) -> None:
@@ -158,7 +187,8 @@ class Client:
         on_event('engines', (joined, left)) with lists of (id, uuid),
         on_event('shutdown', None) when the hub says goodbye,
         on_event('iopub', (topic, msg_type, header, parent, metadata, content, buffers))
-        for messages of this session that belong to no known request (comms).
+        for comm messages, and for what belongs to no request that is open;
+        topic to content are bytes, except for msg_type.
         """
     def close(self, linger: float = 1.0) -> None:
         """Close all sockets.  Pending requests fail with an error reply of ename 'ClientClosed'."""

@@ -384,6 +384,9 @@ request.set_callback(print)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(
+    "ROUNDHOUSE_SANITIZED" in os.environ, reason="sanitizers keep freed memory"
+)
 def test_memory_stays_flat(driver, engine):
     def resident():
         with open("/proc/self/statm") as f:
