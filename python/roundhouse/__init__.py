@@ -1,8 +1,8 @@
 """Roundhouse: interactive parallel computing with live engines.
 
 ``import roundhouse as ipp`` is a drop-in for ipyparallel.  Importing the
-package costs next to nothing, because engines do it: names are loaded when they
-are first used.
+package costs next to nothing, because engines do it: names other than errors
+are loaded when they are first used.
 
 Examples
 --------
@@ -12,6 +12,27 @@ Examples
 """
 
 from __future__ import annotations
+
+from .error import (  # noqa: F401
+    AlreadyDisplayedError,
+    CompositeError,
+    DependencyTimeout,
+    EngineError,
+    ImpossibleDependency,
+    InvalidDependency,
+    IPythonError,
+    KernelError,
+    NoEnginesRegistered,
+    RemoteError,
+    TaskAborted,
+    TaskRejectError,
+    TaskTimeout,
+    TimeoutError,
+    UnmetDependency,
+    collect_exceptions,
+    unwrap_exception,
+    wrap_exception,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the same table, for type checkers
@@ -43,7 +64,6 @@ if TYPE_CHECKING:  # the same table, for type checkers
     from .compat import bind_kernel as bind_kernel
     from .compat import install_as_ipyparallel as install_as_ipyparallel
     from .compat import register_joblib_backend as register_joblib_backend
-    from .error import *  # noqa: F403
     from .serialize import *  # noqa: F403
     from .util import interactive as interactive
 
@@ -78,26 +98,6 @@ _HOMES = {
         "use_cloudpickle",
         "use_dill",
         "use_pickle",
-    ),
-    ".error": (
-        "AlreadyDisplayedError",
-        "CompositeError",
-        "DependencyTimeout",
-        "EngineError",
-        "IPythonError",
-        "ImpossibleDependency",
-        "InvalidDependency",
-        "KernelError",
-        "NoEnginesRegistered",
-        "RemoteError",
-        "TaskAborted",
-        "TaskRejectError",
-        "TaskTimeout",
-        "TimeoutError",
-        "UnmetDependency",
-        "collect_exceptions",
-        "unwrap_exception",
-        "wrap_exception",
     ),
     ".util": ("interactive",),
     ".compat": ("bind_kernel", "install_as_ipyparallel", "register_joblib_backend"),

@@ -9,8 +9,14 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Sequence
-from typing import Any, Optional
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Optional
+
+    # One error of a CompositeError: ename, evalue, traceback text, engine_info.
+    ErrorTuple = tuple[str, Any, Optional[str], dict[str, Any]]
 
 __all__ = [
     "AbortedTask",
@@ -38,9 +44,6 @@ __all__ = [
 TimeoutError = builtins.TimeoutError
 
 _NO_TRACEBACK = "No traceback available"
-
-# One error of a CompositeError: ename, evalue, traceback text, engine_info.
-ErrorTuple = tuple[str, Any, Optional[str], dict[str, Any]]
 
 
 class IPythonError(Exception):

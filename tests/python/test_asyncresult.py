@@ -368,7 +368,7 @@ def test_wait_interactive(held, core, capsys):
     ar = held.apply_async(len, "a")
     ar.wait_interactive(interval=0.01, timeout=0.05)
     assert not ar.done()
-    assert "tasks" in capsys.readouterr().err
+    assert "tasks" in capsys.readouterr().out
 
 
 def test_sent(rc):

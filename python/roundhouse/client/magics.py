@@ -86,7 +86,7 @@ _EXECUTION = [
         type=str,
         default=None,
         help="signal the engines get when waiting is interrupted, by name or "
-        "number; SIGINT by default, 0 sends none",
+        "number; SIGINT by default, 0 stops only the waiting",
     ),
 ]
 
@@ -218,14 +218,13 @@ class ParallelMagics(Magics):
             self.shell.user_ns[args.save_name] = self.last_result
             return
         self.last_result.get()
-        self.last_result.display_outputs(groupby=args.groupby)
+        self.last_result.display_outputs(groupby=args.groupby or "type")
 
     @no_var_expand
     def px(self, line: str = "") -> Any:
         """Run a line of code on the engines."""
         return self.parallel_execute(line)
 
-    @no_var_expand
     @_options(
         _EXECUTION,
         _OUTPUT,
@@ -250,7 +249,7 @@ class ParallelMagics(Magics):
                 cell,
                 # with --local the engines start first, and are waited for after
                 block=False if args.local else block,
-                groupby=args.groupby,
+                groupby=args.groupby or "type",
                 save_name=args.save_name,
                 stream_output=args.stream,
                 progress_after=args.progress_after_seconds,
@@ -262,7 +261,7 @@ class ParallelMagics(Magics):
             self.shell.run_cell(cell)
             if block:
                 ar.get()
-                ar.display_outputs(args.groupby)
+                ar.display_outputs(args.groupby or "type")
         return None if block else ar
 
     def parallel_execute(
@@ -304,7 +303,7 @@ class ParallelMagics(Magics):
                 self._wait(result, after)
                 self._raise_errors(result, stream)
         except KeyboardInterrupt:
-            if signal in (None, 0):
+            if signal is None:
                 raise
             print(
                 f"Received Keyboard Interrupt. Sending signal {signal} to engines...",

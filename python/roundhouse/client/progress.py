@@ -32,7 +32,7 @@ def progress(*args: Any, widget: bool | None = None, **kwargs: Any) -> Any:
     args, kwargs
         As for tqdm: total, unit, desc, initial…
     """
-    kwargs.setdefault("file", sys.stderr)
+    kwargs.setdefault("file", sys.stdout)
     if widget is None:
         from .display import in_kernel
 
