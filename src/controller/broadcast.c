@@ -236,8 +236,9 @@ static void
 fault_metadata(struct buf *out, const struct flight *flight,
                const struct part *part)
 {
-    buf_add_fmt(out, "{\"status\": \"error\", \"is_broadcast\": true, "
-                     "\"is_coalescing\": %s, \"original_msg_id\": ",
+    buf_add_fmt(out,
+                "{\"status\": \"error\", \"is_broadcast\": true, "
+                "\"is_coalescing\": %s, \"original_msg_id\": ",
                 flight->coalescing ? "true" : "false");
     buf_add_json_str(out, flight->header.msg_id);
     if (part) {
@@ -424,10 +425,9 @@ scan_target(struct span raw, struct buf *scratch, struct span *uuid, int *id)
     size_t pos = 0;
     int64_t value;
 
-    if (scan_next(raw, &pos, &item) <= 0
-        || scan_string(item, scratch, uuid) < 0 || uuid->n == 0
-        || scan_next(raw, &pos, &item) <= 0 || scan_int(item, &value) < 0
-        || value < INT32_MIN || value > INT32_MAX)
+    if (scan_next(raw, &pos, &item) <= 0 || scan_string(item, scratch, uuid) < 0
+        || uuid->n == 0 || scan_next(raw, &pos, &item) <= 0
+        || scan_int(item, &value) < 0 || value < INT32_MIN || value > INT32_MAX)
         return RH_EPROTO;
     *id = (int)value;
     return 0;
@@ -597,7 +597,9 @@ refuse(struct broadcast *self, struct msg *m, const struct header_view *header,
     msg_unref(&reply);
 }
 
-/* A flight for the request; RH_EPROTO if its metadata is not usable. */
+/* A flight for the request; RH_EPROTO if its metadata is not usable, or no
+ * engine could read it.
+ */
 static int
 plan(struct broadcast *self, struct msg *m, const struct scan_field field[2],
      const struct header_view *header, struct flight **out, rh_error *err)
@@ -605,8 +607,12 @@ plan(struct broadcast *self, struct msg *m, const struct scan_field field[2],
     struct flight *flight;
     bool coalescing;
     size_t n;
-    int rc;
+    int rc = scan_object(msg_part(m, MSG_PARENT), NULL, 0, err);
 
+    if (rc == 0)
+        rc = scan_object(msg_part(m, MSG_CONTENT), NULL, 0, err);
+    if (rc < 0)
+        return rc;
     if (scan_bool(field[1].value, &coalescing) < 0)
         return rh_fail(err, RH_EPROTO, "metadata without is_coalescing");
     if (count_elements(field[0].value, BROADCAST_TARGETS_MAX, &n) < 0 || n == 0)

@@ -46,8 +46,8 @@ void broadcast_free(struct broadcast **self_p); // answers nothing
 /* A parsed request [client, delimiter, ...].  RH_EAUTH, RH_EREPLAY, RH_EPROTO:
  * dropped without an answer, the text is for the log; RH_ENOMEM: dropped.
  */
-int broadcast_on_request(struct broadcast *self, struct msg *m,
-                         int64_t wall_us, rh_error *err);
+int broadcast_on_request(struct broadcast *self, struct msg *m, int64_t wall_us,
+                         rh_error *err);
 /* A parsed reply [uuid, client, delimiter, ...].  RH_ENOENT: nobody waits for
  * it (a late one); others as above.
  */

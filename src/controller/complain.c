@@ -69,9 +69,9 @@ signature_hint(const struct msg *m, const char *scheme)
     static const struct {
         const char *scheme;
         size_t hex;
-    } known[] = {{"hmac-md5", 32},     {"hmac-sha1", 40},
-                 {"hmac-sha224", 56},  {"hmac-sha256", 64},
-                 {"hmac-sha384", 96},  {"hmac-sha512", 128}};
+    } known[] = {{"hmac-md5", 32},    {"hmac-sha1", 40},
+                 {"hmac-sha224", 56}, {"hmac-sha256", 64},
+                 {"hmac-sha384", 96}, {"hmac-sha512", 128}};
     size_t n = msg_part(m, MSG_SIGNATURE).n, ours = 0;
 
     if (n == 0)

@@ -244,8 +244,7 @@ config_stage(const char *path, rh_error *err)
             rc = -1;
     }
     if (!out || rc < 0) {
-        rc = rh_fail(err, RH_EIO, "cannot write %s: %s", path,
-                     strerror(errno));
+        rc = rh_fail(err, RH_EIO, "cannot write %s: %s", path, strerror(errno));
         if (fd >= 0)
             (void)unlink(path);
         return rc;

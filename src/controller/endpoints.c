@@ -245,9 +245,16 @@ is_wildcard(const char *ip)
 static int
 bind_query(struct binder *self, rh_error *err)
 {
-    static const struct channel_row row = {
-        "registration", PORT_REGISTRATION, ENGINE, NET_ROUTER, NULL,
-        offsetof(struct endpoints, query), SIZE_MAX, 0, QUERY_FRAME_MAX, 4096};
+    static const struct channel_row row = {"registration",
+                                           PORT_REGISTRATION,
+                                           ENGINE,
+                                           NET_ROUTER,
+                                           NULL,
+                                           offsetof(struct endpoints, query),
+                                           SIZE_MAX,
+                                           0,
+                                           QUERY_FRAME_MAX,
+                                           4096};
     const struct endpoint_options *o = self->options;
     int wanted = reused_port(self, &row, 0), port = 0, ignored, rc;
     rh_error why;
@@ -279,7 +286,7 @@ bind_leaves(struct binder *self, rh_error *err)
 {
     static const struct channel_row row = {
         "broadcast", BROADCAST, ENGINE, NET_ROUTER, "sub_scheduler_0",
-        0, SIZE_MAX, 0, 0, 0};
+        0,           SIZE_MAX,  0,      0,          0};
     const struct connfile *reuse = self->options->reuse_engine;
     struct relay_sockets *relay = &self->out->relay;
     size_t n = (size_t)1 << self->options->settings->broadcast_depth;

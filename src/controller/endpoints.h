@@ -16,7 +16,7 @@ struct endpoints {
     struct net_sock *hb_ping, *hb_pong;
     struct net_sock *task_client, *task_engine;
     struct relay_sockets relay;
-    int lifeline_port;         // from the pools; 0: any
+    int lifeline_port;              // from the pools; 0: any
     struct connfile client, engine; // interface, ports, broadcast
 };
 

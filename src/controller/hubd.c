@@ -126,13 +126,14 @@ take_queries(struct hubd *self)
         if (rc == RH_EAGAIN || rc == RH_ECLOSED)
             return false;
         if (rc < 0) {
-            complain(&self->complain, self->now, "query dropped: %s",
-                     err.text);
+            complain(&self->complain, self->now, "query dropped: %s", err.text);
             continue;
         }
         // What the asker has seen happen must be in the answer.
         drain_all(self);
+        self->asked = m;
         hub_on_request(self->core, m, self->now, self->wall_us);
+        self->asked = NULL;
         msg_unref(&m);
     }
     return true;
@@ -165,8 +166,8 @@ work(struct hubd *self)
         return;
     }
     drain_batch(self, DRAIN_MAX);
-    self->drain_at = self->batch_i < self->batch_n ? self->now
-                                                   : self->now + DRAIN_MS;
+    self->drain_at =
+        self->batch_i < self->batch_n ? self->now : self->now + DRAIN_MS;
 }
 
 static int64_t
@@ -258,6 +259,7 @@ hubd_adopt(struct hubd *self, struct hubd_parts *parts)
     self->session = parts->session;
     self->store = parts->store;
     self->engines_path = parts->engines_path;
+    self->scheme = parts->scheme;
     *parts = (struct hubd_parts){0};
 }
 

@@ -17,7 +17,7 @@
 
 struct hubd {
     struct worker worker;
-    struct backlog backlog; // backlog.hub: this thread's inbox; owned
+    struct backlog backlog;          // backlog.hub: this thread's inbox; owned
     struct net_sock *query, *notify; // ROUTER, PUB; owned
     struct relay *relay;             // borrowed
     struct taskd *task;              // borrowed
@@ -35,11 +35,13 @@ struct hubd {
     struct list outbox; // replies and notifications that wait, in order
     struct buf engines; // new text for engines_path
     bool engines_dirty;
-    int64_t quit_at; // INT64_MAX: not asked to
+    int64_t quit_at;  // INT64_MAX: not asked to
     int64_t drain_at; // next look into the inbox while traffic flows; 0: idle
     void **batch;     // taken from the inbox: [batch_i, batch_n) are left
     size_t batch_i, batch_n;
     int64_t now, wall_us;
+    const struct msg *asked; // the query in hand
+    const char *scheme;      // of signatures; borrowed
     struct complain complain;
 };
 
@@ -49,6 +51,7 @@ struct hubd_parts { // all taken over, also on failure
     struct session *session;
     struct store *store;
     char *engines_path;
+    const char *scheme; // stays the caller's
 };
 
 int hubd_init(struct hubd *self, rh_error *err);

@@ -342,11 +342,26 @@ hubd_save_engines(struct hubd *self)
     }
 }
 
+/* Warnings are about what peers do, so they are limited; one about the query
+ * in hand also says whose it is and, if its signature is wrong, why it may be.
+ */
 static void
 write_log(void *ctx, enum log_level level, const char *text)
 {
-    (void)ctx;
-    log_write(level, "%s", text);
+    struct hubd *self = ctx;
+    const struct msg *m = self->asked;
+    char peer[100];
+
+    if (level != LOG_WARN) {
+        log_write(level, "%s", text);
+    } else if (m && m->i_delim != MSG_NO_DELIM && m->i_delim > 0) {
+        log_escape(m->frame[0], peer, sizeof(peer));
+        complain(&self->complain, self->now, "%s (from %s%s%s)", text, peer,
+                 strstr(text, "sign") ? "; " : "",
+                 strstr(text, "sign") ? signature_hint(m, self->scheme) : "");
+    } else {
+        complain(&self->complain, self->now, "%s", text);
+    }
 }
 
 const struct hub_port hubd_port = {

@@ -71,8 +71,8 @@ listen_on(const char *host, int port, rh_error *err)
     if (rc != 0)
         return rh_fail(err, RH_ENET, "%.128s: %s", host, gai_strerror(rc));
     for (const struct addrinfo *a = found; a && fd < 0; a = a->ai_next) {
-        fd = socket(a->ai_family,
-                    a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                    0);
         if (fd >= 0) {
             (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
             if (bind(fd, a->ai_addr, a->ai_addrlen) < 0
@@ -245,8 +245,8 @@ static void
 take_connections(struct lifeline *self, int64_t now)
 {
     for (int i = 0; i < LIFELINE_STRANGERS; i++) {
-        int fd = accept4(self->listen_fd, NULL, NULL,
-                         SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd =
+            accept4(self->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         struct conn *conn;
 
         if (fd < 0)
@@ -366,8 +366,8 @@ static void
 read_conn(struct lifeline *self, struct conn *conn)
 {
     for (int i = 0; i < 8; i++) {
-        ssize_t n = read(conn->fd, conn->line + conn->n,
-                         sizeof(conn->line) - conn->n);
+        ssize_t n =
+            read(conn->fd, conn->line + conn->n, sizeof(conn->line) - conn->n);
 
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
@@ -387,8 +387,7 @@ static int64_t
 drop_late(struct lifeline *self, int64_t now)
 {
     while (!list_empty(&self->strangers)) {
-        struct conn *conn =
-            LIST_ENTRY(self->strangers.next, struct conn, node);
+        struct conn *conn = LIST_ENTRY(self->strangers.next, struct conn, node);
 
         if (now < conn->deadline)
             return conn->deadline;

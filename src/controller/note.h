@@ -4,8 +4,8 @@
  * thread that takes it.  Messages inside are shared by reference.  Who sends
  * what to whom:
  *
- *   hub    -> heart        EXPECT, BEATING, FORGET    which hearts to listen for
- *   hub    -> relay, task  ENGINE_UP, ENGINE_DOWN     before clients are told
+ *   hub    -> heart        EXPECT, BEATING, FORGET    which hearts to listen
+ * for hub    -> relay, task  ENGINE_UP, ENGINE_DOWN     before clients are told
  *   hub    -> task         SUBMIT                     a task of the hub's own
  *   heart  -> hub          HEART_STARTED, HEART_STOPPED
  *   relay  -> hub          TRAFFIC

@@ -272,11 +272,11 @@ typedef int set_fn(void *at, const struct option_row *row, const char *text,
                    rh_error *err);
 
 static set_fn *const setters[] = {
-    [OPTION_TEXT] = set_text,     [OPTION_INT] = set_int,
-    [OPTION_REAL] = set_real,     [OPTION_BOOL] = set_bool,
-    [OPTION_LEVEL] = set_level,   [OPTION_CHOICE] = set_choice,
-    [OPTION_PORTS] = set_ports,   [OPTION_DICT] = set_json,
-    [OPTION_LIST] = set_json,     [OPTION_REFUSED] = set_refused,
+    [OPTION_TEXT] = set_text,   [OPTION_INT] = set_int,
+    [OPTION_REAL] = set_real,   [OPTION_BOOL] = set_bool,
+    [OPTION_LEVEL] = set_level, [OPTION_CHOICE] = set_choice,
+    [OPTION_PORTS] = set_ports, [OPTION_DICT] = set_json,
+    [OPTION_LIST] = set_json,   [OPTION_REFUSED] = set_refused,
 };
 
 /* A weaker source does not override, but its value is checked all the same. */
@@ -595,8 +595,9 @@ settings_from_file(struct settings *self, const char *trait, const char *value,
         return rc < 0 ? explain(err, rc, &why, trait, n) : 0;
     }
     near = nearest_name(trait, n);
-    return rh_fail(err, RH_ENOENT, "c.%.80s is not known; the nearest is c.%.*s",
-                   trait, (int)near.n_name, near.name);
+    return rh_fail(err, RH_ENOENT,
+                   "c.%.80s is not known; the nearest is c.%.*s", trait,
+                   (int)near.n_name, near.name);
 }
 
 static int

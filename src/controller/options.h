@@ -80,10 +80,10 @@ struct settings {
 };
 
 struct option_row {
-    const char *name;    // "--name", or NULL
-    const char *traits;  // "Class.trait Class.trait ...", the first is current
-    const char *flags;   // "flag=value flag=value ..." or NULL
-    const char *env;     // or NULL
+    const char *name;   // "--name", or NULL
+    const char *traits; // "Class.trait Class.trait ...", the first is current
+    const char *flags;  // "flag=value flag=value ..." or NULL
+    const char *env;    // or NULL
     enum option_kind kind;
     size_t at; // offset in struct settings
     int64_t min, max;

@@ -10,11 +10,11 @@
 /* A trait of the controller under the names it has had. */
 #define CTL(t) "IPController." t " HubFactory." t " IPControllerApp." t
 /* A trait of the base applications. */
-#define APP(t)                                                                 \
-    "IPController." t " BaseParallelApplication." t " BaseIPythonApplication." \
-    t " Application." t " IPControllerApp." t
-#define NOT_HERE                                                              \
-    "used by clients and engines only; accepted so that one configuration "   \
+#define APP(t)                                      \
+    "IPController." t " BaseParallelApplication." t \
+    " BaseIPythonApplication." t " Application." t " IPControllerApp." t
+#define NOT_HERE                                                            \
+    "used by clients and engines only; accepted so that one configuration " \
     "serves all"
 
 // clang-format off

@@ -130,8 +130,8 @@ profile_name_files(struct profile *self, const struct settings *s,
     self->client_path = connection_path(self, s->client_file, id, "client");
     self->engine_path = connection_path(self, s->engine_file, id, "engine");
     self->engines_path = format("%s/engines%s.json", self->log, id);
-    self->lock_path = format("%s/ipcontroller%s%s.pid", self->pid,
-                             *id ? "-" : "", id);
+    self->lock_path =
+        format("%s/ipcontroller%s%s.pid", self->pid, *id ? "-" : "", id);
     if (!self->client_path || !self->engine_path || !self->engines_path
         || !self->lock_path)
         return no_memory(err);
@@ -141,10 +141,10 @@ profile_name_files(struct profile *self, const struct settings *s,
 void
 profile_fini(struct profile *self)
 {
-    char **const text[] = {
-        &self->dir,         &self->security,    &self->log,
-        &self->pid,         &self->config_path, &self->client_path,
-        &self->engine_path, &self->engines_path};
+    char **const text[] = {&self->dir,         &self->security,
+                           &self->log,         &self->pid,
+                           &self->config_path, &self->client_path,
+                           &self->engine_path, &self->engines_path};
 
     if (self->lock_fd >= 0) {
         (void)unlink(self->lock_path); // while the lock still is ours

@@ -7,12 +7,12 @@
 #include "controller/options.h"
 
 struct profile {
-    char *dir;          // absolute
-    char *security;     // dir/security, mode 0700
-    char *log;          // dir/log
-    char *pid;          // dir/pid, mode 0700
-    char *config_path;  // dir/ipcontroller_config.py
-    char *client_path;  // security/ipcontroller[-cluster]-client.json
+    char *dir;         // absolute
+    char *security;    // dir/security, mode 0700
+    char *log;         // dir/log
+    char *pid;         // dir/pid, mode 0700
+    char *config_path; // dir/ipcontroller_config.py
+    char *client_path; // security/ipcontroller[-cluster]-client.json
     char *engine_path;
     char *engines_path; // log/engines<cluster>.json
     char *lock_path;    // pid/ipcontroller[-cluster].pid
@@ -24,8 +24,7 @@ struct profile {
  * nothing.  Names of files are made by profile_name_files, because the
  * configuration file of the profile may change them.
  */
-int profile_init(struct profile *self, const struct settings *s,
-                 rh_error *err);
+int profile_init(struct profile *self, const struct settings *s, rh_error *err);
 int profile_name_files(struct profile *self, const struct settings *s,
                        rh_error *err);
 void profile_fini(struct profile *self); // unlocks

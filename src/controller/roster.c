@@ -21,8 +21,7 @@ roster_fini(struct roster *self)
 
     for (size_t i = 0; i < 2; i++)
         while (!list_empty(lists[i])) {
-            struct peer *peer =
-                LIST_ENTRY(lists[i]->next, struct peer, by_age);
+            struct peer *peer = LIST_ENTRY(lists[i]->next, struct peer, by_age);
 
             roster_remove(self, &peer);
         }
@@ -69,7 +68,8 @@ roster_leave(struct roster *self, struct peer *peer, struct span why,
     peer->seq = seq;
     peer->forget_ms = forget_ms;
     snprintf(peer->why, sizeof(peer->why), "%.*s",
-             (int)(why.n < 150 ? why.n : 150), why.n ? (const char *)why.p : "");
+             (int)(why.n < 150 ? why.n : 150),
+             why.n ? (const char *)why.p : "");
     list_remove(&peer->by_age);
     list_append(&self->leaving, &peer->by_age);
 }

@@ -28,10 +28,10 @@ struct held {
 struct peer {
     struct list by_age, by_held; // in the roster's lists
     int id;
-    uint64_t seq;       // of the latest event about it
-    bool gone;          // unregistered; late replies still count until
-    int64_t forget_ms;  // then
-    char why[160];      // it is gone
+    uint64_t seq;      // of the latest event about it
+    bool gone;         // unregistered; late replies still count until
+    int64_t forget_ms; // then
+    char why[160];     // it is gone
     struct list held[N_LANES];
     struct list control; // sent and not answered
     size_t n_control;

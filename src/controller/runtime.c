@@ -234,6 +234,7 @@ start_hub(struct runtime *self, const struct address *engine, rh_error *err)
         .query = self->endpoints.query,
         .notify = self->endpoints.notify,
         .engines_path = mem_strdup(self->profile.engines_path),
+        .scheme = self->scheme,
     };
     struct hub_config config = {
         .username = user_name(s),

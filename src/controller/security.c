@@ -226,9 +226,12 @@ security_connection_info(const struct connfile *engine, struct buf *out)
         const char *name;
         int port;
     } ports[] = {
-        {"registration", PORT_REGISTRATION}, {"control", PORT_CONTROL},
-        {"mux", PORT_MUX},                   {"task", PORT_TASK},
-        {"iopub", PORT_IOPUB},               {"hb_ping", PORT_HB_PING},
+        {"registration", PORT_REGISTRATION},
+        {"control", PORT_CONTROL},
+        {"mux", PORT_MUX},
+        {"task", PORT_TASK},
+        {"iopub", PORT_IOPUB},
+        {"hb_ping", PORT_HB_PING},
         {"hb_pong", PORT_HB_PONG},
     };
 

@@ -18,6 +18,7 @@
 #include "controller/fault_reply.h"
 #include "controller/note.h"
 #include "wire/scan.h"
+#include "wire/scan.h"
 
 #define BATCH 128
 #define STUCK_MS 50
@@ -204,6 +205,37 @@ submit(struct taskd *self, struct msg *m)
         complain_of(self, "task dropped", m, rc, &err);
 }
 
+/* A task that no engine could read would never be answered there. */
+static bool
+refuse_nonsense(struct taskd *self, struct msg *m)
+{
+    struct header_view header;
+    struct msg *reply;
+    rh_error why;
+
+    if (scan_object(msg_part(m, MSG_PARENT), NULL, 0, &why) == 0
+        && scan_object(msg_part(m, MSG_CONTENT), NULL, 0, &why) == 0)
+        return false;
+    complain(&self->complain, self->now, "task refused: %s", why.text);
+    if (scan_header(msg_part(m, MSG_HEADER), &header, NULL) == 0
+        && fault_reply_new(&self->sender,
+                           &(struct fault_reply){
+                               .ident = m->frame,
+                               .n_ident = 1,
+                               .msg_type = header.msg_type,
+                               .parent = msg_part(m, MSG_HEADER),
+                               .ename = "ValueError",
+                               .evalue = span_str(why.text),
+                               .wall_us = self->wall_us,
+                           },
+                           &reply, NULL)
+               == 0) {
+        (void)net_send(self->client, NULL, 0, reply, 0, NULL);
+        msg_unref(&reply);
+    }
+    return true;
+}
+
 /* [client, MSG] */
 static void
 on_request(struct taskd *self, struct msg *m)
@@ -216,6 +248,8 @@ on_request(struct taskd *self, struct msg *m)
         complain_of(self, "task dropped", m, rc, &err);
         return;
     }
+    if (refuse_nonsense(self, m))
+        return;
     feed_copy(&self->feed, HUB_INTASK, m, self->now);
     submit(self, m);
 }

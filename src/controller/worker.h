@@ -23,8 +23,8 @@ void worker_fini(struct worker *self);               // stops it first
 /* The thread starts with every signal blocked. */
 int worker_start(struct worker *self, const char *name, void *(*run)(void *),
                  void *ctx, rh_error *err);
-void worker_stop(struct worker *self); // asks, waits; idempotent
-void worker_wake(struct worker *self); // any thread
+void worker_stop(struct worker *self);  // asks, waits; idempotent
+void worker_wake(struct worker *self);  // any thread
 void worker_woken(struct worker *self); // the thread itself: clear wake_fd
 
 static inline bool

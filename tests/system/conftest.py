@@ -81,7 +81,12 @@ class Process:
         self.log_path = log
         with open(log, "ab") as out:
             self.process = subprocess.Popen(
-                args, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, **kwargs
+                args,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=env,
+                **kwargs,
             )
         self.pid = self.process.pid
 
@@ -111,10 +116,14 @@ class Process:
 class Controller(Process):
     """ipcontroller with its profile; its files are there once this is made."""
 
-    def __init__(self, ipython_dir: Path, log: Path, args=(), env=None, wait=True, **kwargs):
+    def __init__(
+        self, ipython_dir: Path, log: Path, args=(), env=None, wait=True, **kwargs
+    ):
         self.ipython_dir = ipython_dir
         environ = {
-            k: v for k, v in os.environ.items() if not k.startswith("IPP_") and k != "IPYTHONDIR"
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith("IPP_") and k != "IPYTHONDIR"
         }
         environ["IPYTHONDIR"] = str(ipython_dir)
         environ.setdefault("ROUNDHOUSE_PYTHON", sys.executable)
@@ -138,7 +147,9 @@ class Controller(Process):
         return default
 
     def is_up(self) -> bool:
-        assert self.alive(), f"ipcontroller ended with {self.process.returncode}:\n{self.log()}"
+        assert self.alive(), (
+            f"ipcontroller ended with {self.process.returncode}:\n{self.log()}"
+        )
         return self.client_file.exists() and self.engine_file.exists()
 
     def _file(self, who: str) -> Path:
@@ -267,7 +278,8 @@ def raw_engine(request):
             client = rawzmq.Client(c.client_info)
             try:
                 _wait_until(
-                    lambda: engine.name in client.engines().values(), what="engine registered"
+                    lambda: engine.name in client.engines().values(),
+                    what="engine registered",
                 )
             finally:
                 client.close()

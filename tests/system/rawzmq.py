@@ -35,7 +35,9 @@ class Message:
         self.idents = frames[:at]
         self.signature = frames[at + 1]
         self.parts = frames[at + 2 : at + 6]
-        self.header, self.parent, self.metadata, self.content = map(json.loads, self.parts)
+        self.header, self.parent, self.metadata, self.content = map(
+            json.loads, self.parts
+        )
         self.buffers = frames[at + 6 :]
 
     @property
@@ -68,9 +70,19 @@ class Session:
             "version": "5.3",
         }
 
-    def frames(self, msg_type, content=None, metadata=None, parent=None, buffers=(), header=None):
+    def frames(
+        self,
+        msg_type,
+        content=None,
+        metadata=None,
+        parent=None,
+        buffers=(),
+        header=None,
+    ):
         header = header or self.header(msg_type)
-        parts = [packed(d) for d in (header, parent or {}, metadata or {}, content or {})]
+        parts = [
+            packed(d) for d in (header, parent or {}, metadata or {}, content or {})
+        ]
         return header, [DELIM, self.sign(parts), *parts, *buffers]
 
 
@@ -122,7 +134,9 @@ class Client:
             return None
         return Message(s.recv_multipart())
 
-    def recv_parent(self, channel: str, msg_id: str, timeout: float = 60) -> Message | None:
+    def recv_parent(
+        self, channel: str, msg_id: str, timeout: float = 60
+    ) -> Message | None:
         """The reply to *msg_id*; others are dropped."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
@@ -131,7 +145,9 @@ class Client:
                 return m
         return None
 
-    def ask(self, msg_type: str, content=None, *, channel="registration", **kwargs) -> Message:
+    def ask(
+        self, msg_type: str, content=None, *, channel="registration", **kwargs
+    ) -> Message:
         """One request and its reply; fails if there is none within a minute."""
         msg_id = self.send(channel, msg_type, content, **kwargs)
         reply = self.recv_parent(channel, msg_id)
@@ -145,12 +161,20 @@ class Client:
 
     def apply(self, target: str, op: str = "echo", buffers=(), **content) -> str:
         return self.send(
-            "mux", "apply_request", {"op": op, **content}, target=target, buffers=buffers
+            "mux",
+            "apply_request",
+            {"op": op, **content},
+            target=target,
+            buffers=buffers,
         )
 
     def task(self, op: str = "echo", metadata=None, buffers=(), **content) -> str:
         return self.send(
-            "task", "apply_request", {"op": op, **content}, metadata=metadata, buffers=buffers
+            "task",
+            "apply_request",
+            {"op": op, **content},
+            metadata=metadata,
+            buffers=buffers,
         )
 
     def close(self):
@@ -170,10 +194,19 @@ class Engine:
     CHANNELS = ("mux", "task", "control")
 
     def __init__(
-        self, info: dict, name: str | None = None, *, lifeline=True, id=None, beat=True, start=True
+        self,
+        info: dict,
+        name: str | None = None,
+        *,
+        identity: str | None = None,
+        lifeline=True,
+        id=None,
+        beat=True,
+        start=True,
     ):
         self.info = info
         self.name = name or str(uuid.uuid4())
+        self.identity = identity or self.name
         self.session = Session(info["key"], self.name, info["signature_scheme"])
         self.context = free_context()
         self.curve = info.get("curve_serverkey")
@@ -191,13 +224,15 @@ class Engine:
             self.register()
             self.run()
 
-    def socket(self, name: str, kind=zmq.DEALER, address: str | None = None) -> zmq.Socket:
+    def socket(
+        self, name: str, kind=zmq.DEALER, address: str | None = None
+    ) -> zmq.Socket:
         s = self.context.socket(kind)
         if self.curve:
             s.curve_publickey, s.curve_secretkey = zmq.curve_keypair()
             s.curve_serverkey = self.curve.encode()
         if kind == zmq.DEALER:
-            s.identity = self.name.encode()
+            s.identity = self.identity.encode()
         if kind == zmq.SUB:
             s.subscribe(b"")
         s.connect(address or url(self.info, name))
@@ -252,7 +287,11 @@ class Engine:
                     if self.beat:
                         self.sockets["hb_pong"].send_multipart(frames)
                 elif DELIM in frames:
-                    self.on_request(name, s, Message(frames))
+                    # Nonsense that was passed on is not answered.
+                    with contextlib.suppress(
+                        ValueError, KeyError, AttributeError, TypeError
+                    ):
+                        self.on_request(name, s, Message(frames))
 
     def on_request(self, name: str, s: zmq.Socket, m: Message):
         m.channel = name
@@ -283,7 +322,11 @@ class Engine:
                 "ename": "UnmetDependency" if op == "unmet" else "RuntimeError",
                 "evalue": "as asked",
                 "traceback": [],
-                "engine_info": {"engine_uuid": self.name, "engine_id": self.id, "method": "apply"},
+                "engine_info": {
+                    "engine_uuid": self.name,
+                    "engine_id": self.id,
+                    "method": "apply",
+                },
             }
             buffers = []
         _, frames = self.session.frames(
@@ -293,8 +336,12 @@ class Engine:
             s.send_multipart(m.idents + frames)
 
     def publish(self, kind: str, msg_type: str, content: dict, parent: dict):
-        _, frames = self.session.frames(msg_type, content, {"engine": self.name}, parent)
-        self.sockets["iopub"].send_multipart([f"engine.{self.id}.{kind}".encode(), *frames])
+        _, frames = self.session.frames(
+            msg_type, content, {"engine": self.name}, parent
+        )
+        self.sockets["iopub"].send_multipart(
+            [f"engine.{self.id}.{kind}".encode(), *frames]
+        )
 
     def unregister(self):
         _, frames = self.session.frames("unregistration_request", {"id": self.id})

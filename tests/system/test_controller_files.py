@@ -19,14 +19,42 @@ import rawzmq
 import zmq
 from conftest import program
 
-CLIENT_KEYS = (
-    "ssh interface registration control mux task task_scheme iopub notification broadcast key "
-    "curve_serverkey location pack unpack signature_scheme"
-).split()
-ENGINE_KEYS = (
-    "ssh interface registration control mux task iopub hb_ping hb_pong broadcast key "
-    "curve_serverkey location pack unpack signature_scheme"
-).split()
+CLIENT_KEYS = [
+    "ssh",
+    "interface",
+    "registration",
+    "control",
+    "mux",
+    "task",
+    "task_scheme",
+    "iopub",
+    "notification",
+    "broadcast",
+    "key",
+    "curve_serverkey",
+    "location",
+    "pack",
+    "unpack",
+    "signature_scheme",
+]
+ENGINE_KEYS = [
+    "ssh",
+    "interface",
+    "registration",
+    "control",
+    "mux",
+    "task",
+    "iopub",
+    "hb_ping",
+    "hb_pong",
+    "broadcast",
+    "key",
+    "curve_serverkey",
+    "location",
+    "pack",
+    "unpack",
+    "signature_scheme",
+]
 
 
 def test_both_files(controller):
@@ -48,7 +76,9 @@ def test_both_files(controller):
 
 def test_only_loopback_listens(controller):
     listening = {
-        c.laddr for c in psutil.Process(controller.pid).net_connections() if c.status == "LISTEN"
+        c.laddr
+        for c in psutil.Process(controller.pid).net_connections()
+        if c.status == "LISTEN"
     }
     assert {a.ip for a in listening} == {"127.0.0.1"}
     ports = {a.port for a in listening}
@@ -89,7 +119,9 @@ def test_own_file_names(start_controller):
     assert not list(folder.iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGABRT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGABRT, signal.SIGHUP]
+)
 def test_signals_end_it_cleanly(controller, number):
     assert controller.stop(number) == 0
     controller.check_clean(keeps_files=False)
@@ -154,11 +186,17 @@ def test_reuse_of_files_that_disagree(start_controller):
     while second.engine_info["key"] == key:
         assert time.monotonic() < end
         time.sleep(0.01)
-    assert second.client_info["key"] == second.engine_info["key"] != first.client_info.get("x")
+    assert (
+        second.client_info["key"]
+        == second.engine_info["key"]
+        != first.client_info.get("x")
+    )
     assert "'key'" in second.log()
 
 
-def test_reuse_of_files_with_several_broadcast_ports(start_controller, raw_engine, raw_client):
+def test_reuse_of_files_with_several_broadcast_ports(
+    start_controller, raw_engine, raw_client
+):
     first = start_controller("--reuse", "--IPController.broadcast_scheduler_depth=1")
     ports = first.engine_info["broadcast"]
     assert len(ports) == 2
@@ -199,7 +237,10 @@ def test_restore(start_controller, raw_engine, raw_client, wait_until):
 
 
 def test_keys(start_controller, tmp_path, raw_client):
-    assert start_controller("--Session.key=sesame", "--cluster-id=1").client_info["key"] == "sesame"
+    assert (
+        start_controller("--Session.key=sesame", "--cluster-id=1").client_info["key"]
+        == "sesame"
+    )
     path = tmp_path / "key"
     path.write_text("from a file\n")
     c = start_controller(f"--keyfile={path}", "--cluster-id=2")
@@ -228,7 +269,9 @@ def test_signature_schemes(start_controller, scheme, raw_client, raw_engine):
     assert c.client_info["signature_scheme"] == scheme
     engine = raw_engine(c)
     client = raw_client(c)
-    assert client.recv_parent("mux", client.apply(engine.name)).content["status"] == "ok"
+    assert (
+        client.recv_parent("mux", client.apply(engine.name)).content["status"] == "ok"
+    )
 
 
 def test_an_unknown_signature_scheme(start_controller):
@@ -245,7 +288,9 @@ def test_curve(start_controller, raw_client, raw_engine):
     assert len(info["curve_serverkey"]) == 40 == len(c.engine_info["curve_serverkey"])
     engine = raw_engine(c)
     client = raw_client(c)
-    assert client.recv_parent("mux", client.apply(engine.name)).content["status"] == "ok"
+    assert (
+        client.recv_parent("mux", client.apply(engine.name)).content["status"] == "ok"
+    )
     assert client.recv_parent("task", client.task()).content["status"] == "ok"
     # Without the server's key nothing is answered.
     plain = raw_client(c, curve=False)
@@ -264,7 +309,9 @@ def test_curve_keys_from_outside(start_controller):
     c = start_controller(env=env)
     assert c.client_info["curve_serverkey"] == public
     other = zmq.curve_keypair()[0].decode()
-    d = start_controller("--cluster-id=x", env={**env, "IPP_CURVE_PUBLICKEY": other}, wait=False)
+    d = start_controller(
+        "--cluster-id=x", env={**env, "IPP_CURVE_PUBLICKEY": other}, wait=False
+    )
     assert d.wait() == 1
     assert "do not belong together" in d.log()
 
@@ -303,7 +350,9 @@ def test_ipc_transport(start_controller, raw_client, raw_engine):
     c = start_controller("--transport=ipc")
     engine = raw_engine(c)
     client = raw_client(c)
-    assert client.recv_parent("mux", client.apply(engine.name)).content["status"] == "ok"
+    assert (
+        client.recv_parent("mux", client.apply(engine.name)).content["status"] == "ok"
+    )
     assert client.recv_parent("task", client.task()).content["status"] == "ok"
     folder = c.profile_dir / "security"
     assert any(p.is_socket() for p in folder.iterdir())

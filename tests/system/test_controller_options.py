@@ -36,31 +36,83 @@ def run(tmp_path):
 
 def test_help_lists_every_short_option(run):
     out = run("--help").stdout
-    for name in (
-        "--ip --location --ports --port --ssh --enginessh --transport --ping --scheme "
-        "--hwm --ident --user --keyfile --profile --profile-dir --ipython-dir --cluster-id "
-        "--config --work-dir --log-to-file --log-level --clean-logs --url"
-    ).split():
+    for name in [
+        "--ip",
+        "--location",
+        "--ports",
+        "--port",
+        "--ssh",
+        "--enginessh",
+        "--transport",
+        "--ping",
+        "--scheme",
+        "--hwm",
+        "--ident",
+        "--user",
+        "--keyfile",
+        "--profile",
+        "--profile-dir",
+        "--ipython-dir",
+        "--cluster-id",
+        "--config",
+        "--work-dir",
+        "--log-to-file",
+        "--log-level",
+        "--clean-logs",
+        "--url",
+    ]:
         assert f"  {name}=" in out
-    for flag in (
-        "--reuse --restore --usethreads --nodb --dictdb --sqlitedb --mongodb --secure "
-        "--no-secure --debug --quiet --init --show-config --show-config-json"
-    ).split():
+    for flag in [
+        "--reuse",
+        "--restore",
+        "--usethreads",
+        "--nodb",
+        "--dictdb",
+        "--sqlitedb",
+        "--mongodb",
+        "--secure",
+        "--no-secure",
+        "--debug",
+        "--quiet",
+        "--init",
+        "--show-config",
+        "--show-config-json",
+    ]:
         assert f"  {flag}\n" in out or f"  {flag} " in out
 
 
 def test_help_all_names_every_class_option(run):
     out = run("--help-all").stdout
-    for trait in (
-        "IPController.engine_ports IPController.client_ip IPController.broadcast_scheduler_depth "
-        "IPController.registration_timeout IPController.enable_curve IPController.curve_secretkey "
-        "TaskScheduler.hwm TaskScheduler.scheme_name HeartMonitor.period "
-        "HeartMonitor.max_heartmonitor_misses DictDB.record_limit DictDB.size_limit "
-        "DictDB.cull_fraction SQLiteDB.filename SQLiteDB.location SQLiteDB.table "
-        "MongoDB.connection_args MongoDB.connection_kwargs MongoDB.database Session.key "
-        "Session.keyfile Session.session Session.username Session.packer Session.unpacker "
-        "Session.signature_scheme Session.buffer_threshold Session.check_pid"
-    ).split():
+    for trait in [
+        "IPController.engine_ports",
+        "IPController.client_ip",
+        "IPController.broadcast_scheduler_depth",
+        "IPController.registration_timeout",
+        "IPController.enable_curve",
+        "IPController.curve_secretkey",
+        "TaskScheduler.hwm",
+        "TaskScheduler.scheme_name",
+        "HeartMonitor.period",
+        "HeartMonitor.max_heartmonitor_misses",
+        "DictDB.record_limit",
+        "DictDB.size_limit",
+        "DictDB.cull_fraction",
+        "SQLiteDB.filename",
+        "SQLiteDB.location",
+        "SQLiteDB.table",
+        "MongoDB.connection_args",
+        "MongoDB.connection_kwargs",
+        "MongoDB.database",
+        "Session.key",
+        "Session.keyfile",
+        "Session.session",
+        "Session.username",
+        "Session.packer",
+        "Session.unpacker",
+        "Session.signature_scheme",
+        "Session.buffer_threshold",
+        "Session.check_pid",
+    ]:
         assert f"--{trait}=" in out
     assert "HubFactory.ip" in out and "IPControllerApp.reuse_files" in out
 
@@ -75,7 +127,10 @@ def test_version(run):
     "args, names",
     [
         (["--profle=x"], ["--profle", "--profile"]),
-        (["--IPController.engine_prots=1"], ["engine_prots", "IPController.engine_ports"]),
+        (
+            ["--IPController.engine_prots=1"],
+            ["engine_prots", "IPController.engine_ports"],
+        ),
         (["--hwm=-1"], ["--hwm=-1", "at least 0"]),
         (["--ping", "fast"], ["--ping=fast", "not an integer"]),
         (["--ping=1"], ["--ping=1", "between 10 and"]),
@@ -124,7 +179,10 @@ def test_mistakes_are_refused_with_what_would_be_right(run, args, names):
         (["--IPController.hb=(101, 102)"], {"IPController.hb": "101-102"}),
         (["--log-to-file"], {"IPController.log_to_file": True}),
         (["--log-to-file=False"], {"IPController.log_to_file": False}),
-        (["--clean-logs", "--ip=::1"], {"IPController.clean_logs": True, "IPController.ip": "::1"}),
+        (
+            ["--clean-logs", "--ip=::1"],
+            {"IPController.clean_logs": True, "IPController.ip": "::1"},
+        ),
         (["--BaseParallelApplication.cluster_id=x"], {"IPController.cluster_id": "x"}),
         (["--no-secure"], {"Session.key": "...", "Session.keyfile": ""}),
         (
@@ -163,7 +221,9 @@ def write_config(tmp_path, text: str, name="ipcontroller_config.py"):
 
 
 def test_config_file(run, tmp_path):
-    write_config(tmp_path, "c = get_config()\nc.TaskScheduler.scheme_name = 'lru'", "base.py")
+    write_config(
+        tmp_path, "c = get_config()\nc.TaskScheduler.scheme_name = 'lru'", "base.py"
+    )
     write_config(
         tmp_path,
         "load_subconfig('base.py')\n"
@@ -178,7 +238,9 @@ def test_config_file(run, tmp_path):
         "print('noise')\n",
     )
     extra = tmp_path / "extra.py"
-    extra.write_text("c = get_config()\nc.TaskScheduler.hwm = 4\nc.HeartMonitor.period = 99")
+    extra.write_text(
+        "c = get_config()\nc.TaskScheduler.hwm = 4\nc.HeartMonitor.period = 99"
+    )
     done = run("--show-config-json", f"--config={extra}", "--ping=100")
     assert done.returncode == 0, done.stderr
     config = json.loads(done.stdout)
@@ -192,27 +254,38 @@ def test_config_file(run, tmp_path):
 
 
 def test_mistakes_in_the_config_file(run, tmp_path):
-    write_config(tmp_path, "c = get_config()\nc.IPController.prots = 1\nc.Session.metadata = {}")
+    write_config(
+        tmp_path, "c = get_config()\nc.IPController.prots = 1\nc.Session.metadata = {}"
+    )
     done = run("--show-config")
     assert done.returncode == 0
-    assert "c.IPController.prots is not known; the nearest is c.IPController.ports" in done.stderr
+    assert (
+        "c.IPController.prots is not known; the nearest is c.IPController.ports"
+        in done.stderr
+    )
     assert "Session.metadata: not available" in done.stderr
 
     write_config(tmp_path, "c = get_config()\nc.TaskScheduler.hwm = 'many'")
     done = run()
     assert done.returncode == 1
-    assert "TaskScheduler.hwm" in done.stderr and "'many' is not an integer" in done.stderr
+    assert (
+        "TaskScheduler.hwm" in done.stderr and "'many' is not an integer" in done.stderr
+    )
 
     write_config(tmp_path, "1/0")
     done = run()
     assert done.returncode == 1
-    assert "ZeroDivisionError" in done.stderr and "ipcontroller_config.py" in done.stderr
+    assert (
+        "ZeroDivisionError" in done.stderr and "ipcontroller_config.py" in done.stderr
+    )
 
     write_config(tmp_path, "")
     assert "nowhere.py" in run("--config=nowhere.py").stderr
 
 
-def test_init_stages_a_config_file_that_changes_nothing(run, tmp_path, start_controller):
+def test_init_stages_a_config_file_that_changes_nothing(
+    run, tmp_path, start_controller
+):
     c = start_controller("--init")
     text = (c.profile_dir / "ipcontroller_config.py").read_text()
     assert "# c.TaskScheduler.hwm = 1\n" in text
@@ -227,7 +300,12 @@ def test_init_stages_a_config_file_that_changes_nothing(run, tmp_path, start_con
 def test_profile_rules(start_controller, tmp_path):
     c = start_controller("--profile=mine", "--cluster-id=a1")
     assert c.client_file.name == "ipcontroller-a1-client.json"
-    for name, mode in (("security", 0o700), ("pid", 0o700), ("log", None), ("startup", None)):
+    for name, mode in (
+        ("security", 0o700),
+        ("pid", 0o700),
+        ("log", None),
+        ("startup", None),
+    ):
         folder = c.profile_dir / name
         assert folder.is_dir()
         if mode:
@@ -316,7 +394,9 @@ def test_port_pools(start_controller):
     taken.close()
     engine, client = c.engine_info, c.client_info
     assert engine["registration"] == client["registration"] == first
-    assert [engine["control"], engine["mux"]] == [first + 2, first + 3], "the taken one is skipped"
+    assert [engine["control"], engine["mux"]] == [first + 2, first + 3], (
+        "the taken one is skipped"
+    )
     assert engine["task"] == first + 5
     assert client["control"] == first + 4
     used = [v for k, v in engine.items() if isinstance(v, int)] + engine["broadcast"]
