@@ -8,13 +8,13 @@
 
 #include "sched/core.h"
 
-#define CHECK(what)                                                   \
-    do {                                                              \
-        if (!(what)) {                                                \
+#define CHECK(what)                                                    \
+    do {                                                               \
+        if (!(what)) {                                                 \
             fprintf(stderr, "%s:%d: broken invariant: %s\n", __FILE__, \
-                    __LINE__, #what);                                 \
-            abort();                                                  \
-        }                                                             \
+                    __LINE__, #what);                                  \
+            abort();                                                   \
+        }                                                              \
     } while (0)
 
 struct tally {
@@ -107,7 +107,7 @@ check_ready(struct sched *s, struct task *t, struct tally *tally)
     CHECK(graph_ready(t));
     CHECK(set_limits(s, t, &limits) == 0);
     if (t->queued != Q_SET) {
-        CHECK(limits.any && !t->set);
+        CHECK(limits.any);
         CHECK(t->queued == Q_FIFO || t->queued == Q_EARLY);
         CHECK(s->place.n == 0);
         tally->common++;
@@ -170,7 +170,8 @@ check_task(struct sched *s, struct task *t, struct tally *tally)
         CHECK(t->queued == Q_NONE);
         break;
     }
-    CHECK((t->state == TASK_RUNNING) == (t->engine != NULL));
+    CHECK((t->state == TASK_RUNNING || t->queued == Q_SET)
+          == (t->engine != NULL));
 }
 
 /* ---- engines ----------------------------------------------------------- */
@@ -338,7 +339,7 @@ sched_check(struct sched *s)
     CHECK(check_heap(&s->timers) == tally.armed);
     CHECK(list_empty(&s->finishing));
     CHECK(length(&s->answering) == s->stats.n_answering);
-    CHECK(s->done.ids.n <= s->done.window);
+    CHECK(s->done.n <= s->done.window);
     check_engines(s);
     check_sets(s, tally.in_sets);
     check_flows(s);

@@ -25,9 +25,10 @@
 #include "sched/pheap.h"
 #include "sched/sched.h"
 
-#define RETRY_MS 20    // after the port refused something
+#define RETRY_MS 20 // after the port refused something
 #define NEVER INT64_MAX
-#define ASK_MAX 64     // ids in one withdraw
+#define ASK_MAX 64        // ids in one withdraw
+#define ID_MAX UINT16_MAX // bytes in a msg_id
 #define N_PRIORITIES (2 * SCHED_PRIORITY_MAX + 1)
 
 /* ---- tasks ------------------------------------------------------------- */
@@ -97,7 +98,7 @@ struct task {
     } q;
     union {
         struct pnode timer;
-        struct { // OVER: the answer
+        struct {               // OVER: the answer
             struct msg *reply; // to relay; NULL: made from the rest
             const char *ename;
             char *text;      // NULL: no memory for it
@@ -105,17 +106,19 @@ struct task {
             bool ok;
         } last;
     } u;
-    struct engine *engine; // RUNNING; OVER: named in the answer
-    struct set *set;       // READY and Q_SET
+    union {
+        struct set *set;       // READY and Q_SET
+        struct engine *engine; // RUNNING; OVER: named in the answer
+    };
     struct deps *deps;
     struct extra *extra;
     struct edge *dependents;
     int64_t since;      // put into the queue, or RUNNING: dispatched
     int64_t timeout_ms; // 0: none
-    uint32_t id_at, id_n; // msg_id within the header frame
+    uint32_t id_at;     // msg_id within the header frame
     int32_t retries;
-    uint8_t state, queued, status;
-    uint8_t deaths;
+    uint16_t id_n;
+    uint8_t state, queued, status, deaths;
     uint8_t cancelled : 1, asked : 1, ahead : 1;
 };
 
@@ -126,8 +129,8 @@ struct flow {
     struct client *client;
     struct flow *next; // of this client
     int priority;
-    int64_t tag;      // of its next task, see queue.c
-    struct list fifo; // READY, unrestricted, in order
+    int64_t tag;       // of its next task, see queue.c
+    struct list fifo;  // READY, unrestricted, in order
     struct pnode lane; // in 'lanes' while fifo is not empty; key of its head
     size_t n_tasks;
 };
@@ -161,8 +164,8 @@ struct ladder {
 };
 
 struct engine {
-    struct list link;   // in engines, in order of registration
-    struct list hungry; // in hungry, if it may have got room
+    struct list link;    // in engines, in order of registration
+    struct list hungry;  // in hungry, if it may have got room
     struct list stuffed; // in stuffed, if it has more than hwm tasks
     struct list running;
     struct list sets; // struct member: restricted tasks that may run here
@@ -197,14 +200,14 @@ enum scheme {
 
 /* Engines that have room for a task, arranged for the scheme. */
 struct place {
-    struct ladder room; // leastload, lru, pure
-    struct engine **v;  // the others
-    uint64_t *tree;     // weighted: Fenwick sums of weights of v
-    size_t n;           // engines with room, in either form
+    struct ladder room;  // leastload, lru, pure
+    struct engine **v;   // the others
+    uint64_t *tree;      // weighted: Fenwick sums of weights of v
+    size_t n;            // engines with room, in either form
     struct ladder spare; // engines without, that may prefetch; by load
     struct engine **scratch;
     struct sched_load *loads;
-    size_t cap; // of v, tree (+ 1), scratch, loads
+    size_t cap;        // of v, tree (+ 1), scratch, loads
     int64_t stamp;     // counts up with use
     int64_t new_stamp; // counts down with new engines
 };
@@ -229,7 +232,7 @@ struct set {
     size_t n_waiting;
     bool exclude; // engines named here may not, all others may
     uint32_t n, n_live;
-    uint32_t *serial;      // ascending
+    uint32_t *serial;       // ascending
     struct member member[]; // include only
 };
 
@@ -278,10 +281,11 @@ struct sched {
     struct list finishing, answering;
     int64_t answer_at;
 
-    // Of all engines together, see prefetch.c.
-    int64_t pace_us;
-    bool gone_idle; // an engine became idle in this event
+    int64_t pace_us; // of all engines, see prefetch.c; < 0: unknown
+    bool gone_idle;  // an engine became idle in this event
 
+    uint8_t plain[256]; // metadata seen last that asks for nothing
+    size_t n_plain;
     uint32_t *serials; // room for set_limits; grows, and is kept
     size_t cap_limits;
     char tried[256]; // how the last try of the current task ended
@@ -376,7 +380,7 @@ void task_died(struct sched *s, struct task *t, const char *fmt, ...)
 void task_abort(struct sched *s, struct task *t);
 int task_dispatch(struct sched *s, struct task *t, struct engine *e);
 void task_off_engine(struct sched *s, struct task *t); // RUNNING: take it off
-int task_blacklist(struct task *t, uint32_t serial); // RH_ENOMEM
+int task_blacklist(struct task *t, uint32_t serial);   // RH_ENOMEM
 void task_answer_all(struct sched *s);
 void task_counted(struct sched *s, enum task_state state, int by); // in stats
 
@@ -391,8 +395,8 @@ int graph_next_id(struct span ids, size_t *at, struct buf *scratch,
                   struct span *id);
 int graph_build(struct sched *s, struct task *t, const struct dep_spec *after,
                 const struct dep_spec *follow, struct wish *wish);
-void graph_link(struct task *t); // commit what graph_build found
-void graph_drop(struct task *t); // unlink and free
+void graph_link(struct task *t);   // commit what graph_build found
+void graph_drop(struct task *t);   // unlink and free
 void graph_forget(struct task *t); // free, when no edge matters any more
 bool graph_ready(const struct task *t);
 void graph_release(struct sched *s, struct task *t, bool ok, uint32_t serial);
@@ -403,10 +407,10 @@ void flow_ref(struct sched *s, struct flow *flow);
 void flow_unref(struct sched *s, struct flow *flow);
 void clients_fini(struct sched *s);
 int64_t queue_key(struct sched *s, struct flow *flow);
-void queue_push(struct sched *s, struct task *t); // READY, unrestricted
-void queue_remove(struct sched *s, struct task *t); // from any queue
+void queue_push(struct sched *s, struct task *t);         // READY, unrestricted
+void queue_remove(struct sched *s, struct task *t);       // from any queue
 void queue_passed(struct sched *s, const struct task *t); // dispatched
-struct task *queue_first(const struct sched *s); // unrestricted; NULL
+struct task *queue_first(const struct sched *s);          // unrestricted; NULL
 struct task *queue_best(const struct sched *s, const struct engine *e);
 
 /* set.c */
@@ -437,7 +441,7 @@ void place_update(struct sched *s, struct engine *e, bool used);
 void place_spare(struct sched *s, struct engine *e, bool may);
 struct engine *place_pick(struct sched *s, const struct limits *limits);
 struct engine *place_pick_spare(const struct sched *s); // NULL: none
-int scheme_find(const char *name); // -1: unknown
+int scheme_find(const char *name);                      // -1: unknown
 
 /* engine.c */
 void engine_took(struct sched *s, struct engine *e);

@@ -109,9 +109,8 @@ stranded(struct sched *s, struct task *t, const struct engine *heir)
         return;
     }
     task_died(s, t, "Engine b'%.*s' died while running task '%.*s'%s%s%s",
-              (int)uuid.n, (const char *)uuid.p, (int)id.n,
-              (const char *)id.p, e->reason ? ": " : "",
-              e->reason ? e->reason : "",
+              (int)uuid.n, (const char *)uuid.p, (int)id.n, (const char *)id.p,
+              e->reason ? ": " : "", e->reason ? e->reason : "",
               poison && t->retries > 0
                   ? "; not retried: too many engines died running it "
                     "(max_deaths)"
@@ -182,7 +181,6 @@ engine_new(struct span uuid, int id)
     memcpy(e->uuid, uuid.p, uuid.n);
     e->peer = (struct sched_peer){.uuid = {e->uuid, uuid.n}, .id = id};
     e->refs = 1;
-    e->pace_us = -1;
     list_init(&e->hungry);
     list_init(&e->stuffed);
     list_init(&e->running);
@@ -197,7 +195,8 @@ static int
 enter(struct sched *s, struct engine *e)
 {
     if (grow((void **)&s->by_serial, &s->cap_serials, s->n_serials + 1,
-             sizeof(*s->by_serial)) < 0
+             sizeof(*s->by_serial))
+            < 0
         || map_put(&s->engines, e->peer.uuid, e) < 0)
         return RH_ENOMEM;
     e->serial = (uint32_t)s->n_serials++;
@@ -213,6 +212,7 @@ go_live(struct sched *s, struct engine *e, uint32_t capabilities)
     e->live = true;
     e->blocked = false;
     e->peer.capabilities = capabilities;
+    e->pace_us = s->pace_us;
     list_append(&s->engine_list, &e->link);
     s->n_live++;
     s->engines_changed = s->now;

@@ -7,7 +7,7 @@
 #define LISTED 10 // ids of a dependency that are spelled out
 
 static const char *const state_name[] = {
-#define X(name, text) [name] = text,
+#define X(name, text) [name] = (text),
     TASK_STATES(X)
 #undef X
 };
@@ -53,8 +53,7 @@ explain_deps(struct sched *s, const struct task *t, struct buf *json)
 {
     struct dep_spec after, follow;
 
-    add_key(json, "why",
-            SPAN_LIT("tasks it depends on have not finished"));
+    add_key(json, "why", SPAN_LIT("tasks it depends on have not finished"));
     meta_deps(t, &after, &follow);
     add_unfinished(s, after.ids, "after", json);
     add_unfinished(s, follow.ids, "follow", json);
@@ -66,7 +65,7 @@ explain_ready(const struct sched *s, const struct task *t, struct buf *json)
     size_t n = task_candidates(s, t);
 
     add_key(json, "why",
-            span_str(n                ? "the engines that may run it are busy"
+            span_str(n ? "the engines that may run it are busy"
                      : t->queued != Q_SET ? "no engine is registered"
                                           : "no registered engine may run it"));
     buf_add_fmt(json, ", \"n_engines\": %zu, \"n_allowed\": %zu", s->n_live, n);
@@ -108,8 +107,9 @@ explain_live(struct sched *s, const struct task *t, struct buf *json)
         explain_ready(s, t, json);
         break;
     case TASK_DELAYED:
-        add_key(json, "why", SPAN_LIT("it failed and waits for its retry "
-                                      "delay"));
+        add_key(json, "why",
+                SPAN_LIT("it failed and waits for its retry "
+                         "delay"));
         buf_add_fmt(json, ", \"retry_in_ms\": %" PRId64,
                     t->extra->retry_at - s->now);
         break;
@@ -175,7 +175,7 @@ sched_get_stats(const struct sched *s, struct sched_stats *out)
         out->n_idle += !LIST_ENTRY(i, struct engine, link)->load;
     out->n_unassigned =
         out->n_waiting_deps + out->n_waiting_room + out->n_delayed;
-    out->n_remembered = s->done.ids.n;
+    out->n_remembered = s->done.n;
     out->n_clients = s->clients.n - s->n_idle_clients;
 }
 

@@ -260,8 +260,7 @@ struct build {
 };
 
 int
-graph_next_id(struct span ids, size_t *at, struct buf *scratch,
-              struct span *id)
+graph_next_id(struct span ids, size_t *at, struct buf *scratch, struct span *id)
 {
     struct span raw = ids;
     int rc = 1;
@@ -302,8 +301,8 @@ unknown(struct build *b, struct span id)
     int n = (int)(id.n < 128 ? id.n : 128);
 
     if (span_eq(id, own))
-        wish_fail(b->wish, "InvalidDependency",
-                  "task %.*s depends on itself", n, (const char *)id.p);
+        wish_fail(b->wish, "InvalidDependency", "task %.*s depends on itself",
+                  n, (const char *)id.p);
     else
         wish_fail(b->wish, "InvalidDependency",
                   "dependency %.*s is unknown: it was not submitted as a task "
@@ -335,9 +334,10 @@ add_id(struct build *b, bool follow, bool decided, struct span id)
     } else if (past) {
         v = take(b->s, b->deps, follow, past->ok, past->engine);
         if (v != POSSIBLE)
-            wish_fail(b->wish, "ImpossibleDependency", "task %.*s cannot run: "
-                      "%s", (int)task_id(b->t).n,
-                      (const char *)task_id(b->t).p,
+            wish_fail(b->wish, "ImpossibleDependency",
+                      "task %.*s cannot run: "
+                      "%s",
+                      (int)task_id(b->t).n, (const char *)task_id(b->t).p,
                       explain(b->s, b->deps, v, id, past->ok, past->engine,
                               text, sizeof(text)));
     }
@@ -372,7 +372,7 @@ static int
 allocate(struct build *b, const struct dep_spec *after,
          const struct dep_spec *follow)
 {
-    uint32_t n_after, n_follow;
+    uint32_t n_after, n_follow = 0;
     int rc = count_ids(b, after, &n_after);
 
     if (rc >= 0)
@@ -405,8 +405,8 @@ commit(struct build *b)
         mem_free(self);
         return;
     }
-    less = mem_resize(self, 1,
-                      sizeof(*self) + self->n_edge * sizeof(struct edge));
+    less =
+        mem_resize(self, 1, sizeof(*self) + self->n_edge * sizeof(struct edge));
     b->t->deps = less ? less : self;
 }
 

@@ -74,7 +74,7 @@ int
 ids_init(struct ids *self)
 {
     *self = (struct ids){
-        .bucket = mem_zalloc(MIN_BUCKETS, sizeof(*self->bucket)),
+        .bucket = mem_zalloc(MIN_BUCKETS, sizeof(struct id_node *)),
         .n_bucket = MIN_BUCKETS,
         .cap = MIN_BUCKETS,
         .base = MIN_BUCKETS,
@@ -110,7 +110,8 @@ ids_get(const struct ids *self, const uint64_t h[2])
 static void
 resize(struct ids *self, size_t cap)
 {
-    struct id_node **p = mem_resize(self->bucket, cap, sizeof(*p));
+    struct id_node **p =
+        mem_resize(self->bucket, cap, sizeof(struct id_node *));
 
     if (p) {
         self->bucket = p;
@@ -182,7 +183,11 @@ ids_del(struct ids *self, struct id_node *node)
         at = &(*at)->next;
     *at = node->next;
     node->next = NULL;
-    if (--self->n < self->n_bucket / 4 && self->n_bucket > MIN_BUCKETS)
+    self->n--;
+    // Four at a time, or the table would never become a quarter full again.
+    for (int i = 0;
+         i < 4 && self->n < self->n_bucket / 4 && self->n_bucket > MIN_BUCKETS;
+         i++)
         merge(self);
 }
 

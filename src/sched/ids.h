@@ -30,7 +30,7 @@ struct ids {
 
 void id_hash(const uint64_t key[2], struct span name, uint64_t h[2]);
 
-int ids_init(struct ids *self); // RH_ENOMEM
+int ids_init(struct ids *self);  // RH_ENOMEM
 void ids_fini(struct ids *self); // frees the table, not the nodes
 struct id_node *ids_get(const struct ids *self, const uint64_t h[2]);
 void ids_add(struct ids *self, struct id_node *node); // not present yet

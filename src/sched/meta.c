@@ -241,9 +241,9 @@ names(struct span raw, struct span ename, bool loss)
 {
     struct buf scratch = {0};
     struct span name;
-    bool hit = scan_string(raw, &scratch, &name) >= 0 && !scratch.failed
-               && (span_eq(name, ename)
-                   || (loss && span_is(name, "engine-loss")));
+    bool hit =
+        scan_string(raw, &scratch, &name) >= 0 && !scratch.failed
+        && (span_eq(name, ename) || (loss && span_is(name, "engine-loss")));
 
     buf_fini(&scratch);
     return hit;
@@ -299,7 +299,7 @@ static int
 read_all(struct sched *s, struct task *t, const struct scan_field *f,
          int *priority, struct wish *wish)
 {
-    struct dep_spec after, follow;
+    struct dep_spec after = {.all = true}, follow = {.all = true};
     int64_t n = 0;
     int rc = read_int(f[K_PRIORITY].value, f[K_PRIORITY].key,
                       -SCHED_PRIORITY_MAX, SCHED_PRIORITY_MAX, &n, wish);
@@ -321,10 +321,22 @@ read_all(struct sched *s, struct task *t, const struct scan_field *f,
     return rc;
 }
 
-int
-meta_read(struct sched *s, struct task *t, int *priority, struct wish *wish)
+/* Most tasks ask for nothing, in the same words as the one before. */
+static void
+note_plain(struct sched *s, const struct task *t, struct span metadata,
+           int priority)
 {
-    struct span metadata = msg_part(t->msg, MSG_METADATA);
+    if (metadata.n > sizeof(s->plain) || priority || t->timeout_ms || t->retries
+        || t->extra || t->deps)
+        return;
+    memcpy(s->plain, metadata.p, metadata.n);
+    s->n_plain = metadata.n;
+}
+
+static int
+scan_metadata(struct sched *s, struct task *t, struct span metadata,
+              int *priority, struct wish *wish)
+{
     struct scan_field f[N_KEYS] = {
         [K_AFTER] = {"after", SPAN_NONE},
         [K_FOLLOW] = {"follow", SPAN_NONE},
@@ -337,13 +349,26 @@ meta_read(struct sched *s, struct task *t, int *priority, struct wish *wish)
         [K_RETRY_ON] = {"retry_on", SPAN_NONE},
     };
 
-    *priority = 0;
-    if (s->scheme == SCHEME_PURE || metadata.n <= 2)
-        return 0;
     if (scan_object(metadata, f, N_KEYS, NULL) < 0)
         return wish_fail(wish, "TypeError",
                          "the metadata is not one JSON object");
     return read_all(s, t, f, priority, wish);
+}
+
+int
+meta_read(struct sched *s, struct task *t, int *priority, struct wish *wish)
+{
+    struct span metadata = msg_part(t->msg, MSG_METADATA);
+    int rc;
+
+    *priority = 0;
+    if (s->scheme == SCHEME_PURE
+        || span_eq(metadata, span_of(s->plain, s->n_plain)))
+        return 0;
+    rc = scan_metadata(s, t, metadata, priority, wish);
+    if (rc >= 0 && !wish->ename)
+        note_plain(s, t, metadata, *priority);
+    return rc;
 }
 
 void

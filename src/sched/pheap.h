@@ -46,7 +46,7 @@ pheap_top(const struct pheap *self)
     return self->root;
 }
 
-void pheap_push(struct pheap *self, struct pnode *node); // by node->key
+void pheap_push(struct pheap *self, struct pnode *node);   // by node->key
 void pheap_remove(struct pheap *self, struct pnode *node); // must be inside
 /* Walk all nodes in no order: start with pheap_top, NULL at the end. */
 struct pnode *pheap_walk(struct pnode *node);

@@ -271,7 +271,7 @@ static int
 grow_arrays(struct sched *s, size_t cap)
 {
     struct place *p = &s->place;
-    struct engine **v = mem_resize(p->v, cap, sizeof(*v));
+    struct engine **v = mem_resize(p->v, cap, sizeof(struct engine *));
     struct engine **scratch;
     struct sched_load *loads;
     uint64_t *tree;
@@ -279,7 +279,7 @@ grow_arrays(struct sched *s, size_t cap)
     if (!v)
         return RH_ENOMEM;
     p->v = v;
-    scratch = mem_resize(p->scratch, cap, sizeof(*scratch));
+    scratch = mem_resize(p->scratch, cap, sizeof(struct engine *));
     if (!scratch)
         return RH_ENOMEM;
     p->scratch = scratch;
@@ -416,7 +416,7 @@ draw_weighted(struct sched *s, struct engine **v, size_t n)
 
     for (size_t i = 0; i < n; i++)
         sum += weight_of(v[i]->load);
-    x = sched_random(s) % sum;
+    x = sched_random(s) % (sum ? sum : 1);
     for (size_t i = 0; i < n; i++) {
         uint64_t weight = weight_of(v[i]->load);
 
@@ -492,9 +492,8 @@ draw(struct sched *s, const struct limits *limits)
     const struct place *p = &s->place;
 
     for (int i = 0; i < DRAWS; i++) {
-        size_t at = s->scheme == SCHEME_WEIGHTED
-                        ? tree_find(p, sched_random(s) % tree_sum(p))
-                        : below(s, p->n);
+        uint64_t sum = s->scheme == SCHEME_WEIGHTED ? tree_sum(p) : 0;
+        size_t at = sum ? tree_find(p, sched_random(s) % sum) : below(s, p->n);
 
         if (allowed(limits, p->v[at]))
             return p->v[at];

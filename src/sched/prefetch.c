@@ -8,8 +8,8 @@
  *   1. Only a task that no engine with room could take is sent ahead, and only
  *      if it may run on any engine, or on this one alone.
  *   2. The expected wait is the engine's load times its pace: the mean time
- *      between its replies while it is busy.  Unknown pace: half a millisecond
- *      is assumed after the first task.
+ *      between its replies while it is busy; a new engine begins with the
+ *      mean of all.  After the very first reply half a millisecond is added.
  *   3. Tasks sent ahead come back (port withdraw, sched_on_withdrawn) when the
  *      engine has been silent for overdue_ms; when it turns out slower than
  *      expected by a factor of two; and half of them when another engine has
@@ -21,21 +21,15 @@
  */
 #include "sched/core.h"
 
-static int64_t
-pace(const struct sched *s, const struct engine *e)
-{
-    return e->pace_us >= 0 ? e->pace_us : s->pace_us;
-}
-
 bool
 prefetch_allows(const struct sched *s, const struct engine *e)
 {
     uint32_t hwm = s->config.hwm;
-    int64_t us = pace(s, e);
+    int64_t us = e->pace_us;
 
     return e->live && !e->blocked && !e->asked && us >= 0
-           && (e->peer.capabilities & SCHED_PREFETCH) && s->port.withdraw
-           && hwm && e->load >= hwm && e->load - hwm < s->config.prefetch_max
+           && (e->peer.capabilities & SCHED_PREFETCH) && s->port.withdraw && hwm
+           && e->load >= hwm && e->load - hwm < s->config.prefetch_max
            && us * (int64_t)e->load <= s->config.prefetch_us;
 }
 
@@ -224,7 +218,7 @@ prefetch_balance(struct sched *s)
     list_remove(&e->stuffed);
     list_append(&s->stuffed, &e->stuffed); // another one next time
     ahead = e->load - s->config.hwm;
-    if (!e->asked && pace(s, e) * ahead >= s->config.prefetch_us / 2)
+    if (!e->asked && e->pace_us * ahead >= s->config.prefetch_us / 2)
         prefetch_ask(s, e, s->config.hwm + ahead / 2, NULL);
 }
 
@@ -255,11 +249,15 @@ sched_on_withdrawn(struct sched *s, struct span uuid, const struct span *msg_id,
     struct engine *e = engine_find(s, uuid);
 
     if (!e)
-        return rh_fail(err, RH_ENOENT, "engine %.*s gave back %zu tasks, but "
-                       "is not known", (int)uuid.n, (const char *)uuid.p, n);
+        return rh_fail(err, RH_ENOENT,
+                       "engine %.*s gave back %zu tasks, but "
+                       "is not known",
+                       (int)uuid.n, (const char *)uuid.p, n);
     if (!e->asked)
-        return rh_fail(err, RH_ESTATE, "engine %d gave back %zu tasks, but was "
-                       "not asked to", e->peer.id, n);
+        return rh_fail(err, RH_ESTATE,
+                       "engine %d gave back %zu tasks, but was "
+                       "not asked to",
+                       e->peer.id, n);
     s->now = now;
     for (size_t i = 0; i < n; i++)
         take_back(s, e, msg_id[i]);

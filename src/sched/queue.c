@@ -177,7 +177,8 @@ queue_push(struct sched *s, struct task *t)
 
     s->n_common++;
     if (!first
-        && t->q.order.key < LIST_ENTRY(last, struct task, q.line.link)->q.line.key) {
+        && t->q.order.key
+               < LIST_ENTRY(last, struct task, q.line.link)->q.line.key) {
         t->queued = Q_EARLY;
         pheap_push(&s->early, &t->q.order);
         return;

@@ -314,6 +314,12 @@ refusal(const struct sched *s, struct span id, const uint64_t h[2], char *text,
     int n = (int)(id.n < 100 ? id.n : 100);
     bool live = ids_get(&s->live, h) != NULL;
 
+    if (id.n > ID_MAX) {
+        snprintf(text, cap,
+                 "message id %.*s... has %zu bytes; no more than %d are taken",
+                 n, (const char *)id.p, id.n, (int)ID_MAX);
+        return "ValueError";
+    }
     if (live || done_get(&s->done, h)) {
         snprintf(text, cap,
                  "message id %.*s was used before, by a task that %s; a task "
@@ -339,7 +345,7 @@ sched_on_submit(struct sched *s, struct msg *m, int64_t now, rh_error *err)
     struct wish wish = {0};
     const char *ename;
     struct task *t;
-    struct span id;
+    struct span id = SPAN_NONE;
     uint64_t h[2];
     int rc = read_request(m, &id, err);
 
@@ -412,7 +418,7 @@ read_reply(struct sched *s, struct msg *m, struct reply *r, rh_error *err)
 {
     struct scan_field f[] = {{"msg_id", SPAN_NONE}};
     struct buf scratch = {0}; // an id with escapes is none of ours
-    struct span id;
+    struct span id = SPAN_NONE;
     uint64_t h[2];
     int rc;
 
@@ -537,7 +543,7 @@ sched_on_reply(struct sched *s, struct msg *m, int64_t now, rh_error *err)
     int64_t sent;
     int rc = read_reply(s, m, &r, err);
 
-    if (rc < 0) {
+    if (rc < 0 || !r.t || !r.e) {
         s->stats.dropped_replies++;
         return rc;
     }

@@ -53,7 +53,7 @@ struct sched_config {
     /* "leastload", "lru", "plainrandom", "twobin", "weighted", "pure" */
     const char *scheme;
     const struct sched_scheme *own; // not NULL: used instead of 'scheme'
-    uint32_t hwm;          // tasks per engine at a time; 0: no limit
+    uint32_t hwm;                   // tasks per engine at a time; 0: no limit
     uint64_t seed;         // random choices and hash keys: pass random bits
     size_t window;         // finished task ids that are remembered
     size_t max_tasks;      // unfinished tasks held; 0: no limit
@@ -109,7 +109,7 @@ struct sched_answer {
     struct msg *request;
     struct span msg_id; // of the request
     enum sched_status status;
-    const char *ename, *evalue; // UTF-8; "" when aborted
+    const char *ename, *evalue;      // UTF-8; "" when aborted
     const struct sched_peer *engine; // NULL: no engine is to blame
 };
 

@@ -32,7 +32,8 @@ int
 set_limits(struct sched *s, const struct task *t, struct limits *out)
 {
     const struct extra *x = t->extra;
-    const struct deps *follow = t->deps && t->deps->follow.used ? t->deps : NULL;
+    const struct deps *follow =
+        t->deps && t->deps->follow.used ? t->deps : NULL;
     const uint32_t *from = NULL;
     size_t n = 0;
 
@@ -111,13 +112,13 @@ set_new(struct sched *s, const struct limits *limits, const uint64_t h[2])
         return NULL;
     }
     for (uint32_t i = 0; !self->exclude && i < self->n; i++) {
-        struct member *m = &self->member[i];
+        struct engine *e = engine_of(s, self->serial[i]);
 
-        *m = (struct member){
-            .set = self,
-            .engine = engine_of(s, self->serial[i]),
-        };
-        list_append(&m->engine->sets, &m->link);
+        self->member[i] = (struct member){.set = self, .engine = e};
+        list_init(&self->member[i].link);
+        if (!e)
+            continue; // only live ones are listed, so there is one
+        list_append(&e->sets, &self->member[i].link);
         self->n_live++;
     }
     ids_add(&s->sets, &self->node);
@@ -131,8 +132,8 @@ set_get(struct sched *s, const struct limits *limits)
     struct id_node *node;
     uint64_t h[2];
 
-    id_hash(s->hash_key,
-            span_of(limits->serial, limits->n * sizeof(uint32_t)), h);
+    id_hash(s->hash_key, span_of(limits->serial, limits->n * sizeof(uint32_t)),
+            h);
     h[1] ^= limits->exclude;
     node = ids_get(&s->sets, h);
     return node ? (struct set *)(void *)node : set_new(s, limits, h);

@@ -27,7 +27,7 @@ allocate(struct msg *m, struct span id, const uint64_t h[2])
     t->node.h[1] = h[1];
     t->msg = msg_ref(m);
     t->id_at = (uint32_t)(id.p - msg_part(m, MSG_HEADER).p);
-    t->id_n = (uint32_t)id.n;
+    t->id_n = (uint16_t)id.n;
     pnode_init(&t->u.timer);
     return t;
 }
@@ -311,8 +311,7 @@ time_out(struct sched *s, struct task *t)
     task_fail(s, t, "TaskTimeout",
               "task %.*s waited %.3f s for %s without being started; its "
               "timeout is %.3f s%s",
-              (int)id.n, (const char *)id.p,
-              (double)(s->now - t->since) / 1000,
+              (int)id.n, (const char *)id.p, (double)(s->now - t->since) / 1000,
               t->state == TASK_DEPS      ? "the tasks it depends on"
               : t->state == TASK_DELAYED ? "its retry delay"
                                          : "an engine",
@@ -358,7 +357,7 @@ task_due(struct sched *s, struct task *t)
 static void
 over(struct sched *s, struct task *t, bool ok, uint32_t serial)
 {
-    if (t->engine)
+    if (t->state == TASK_RUNNING && t->engine)
         task_off_engine(s, t);
     queue_remove(s, t);
     disarm(s, t);

@@ -605,8 +605,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_placing),   cmocka_unit_test(test_depending),
-        cmocka_unit_test(test_failing),   cmocka_unit_test(test_waiting),
+        cmocka_unit_test(test_placing),  cmocka_unit_test(test_depending),
+        cmocka_unit_test(test_failing),  cmocka_unit_test(test_waiting),
         cmocka_unit_test(test_refusing),
     };
 

@@ -171,8 +171,7 @@ play_event(struct world *w, char *at)
         return lost_event(w, at);
     if (strncmp(verb, "submit", 6) == 0) {
         name = word(&at);
-        return world_submit(w, verb[6] ? verb + 7 : "c", name,
-                            *at ? at : "{}");
+        return world_submit(w, verb[6] ? verb + 7 : "c", name, *at ? at : "{}");
     }
     if (strcmp(verb, "reply") == 0)
         return reply_event(w, at);

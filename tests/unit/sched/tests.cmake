@@ -1,3 +1,3 @@
-foreach(name rules prefetch)
+foreach(name explain faults parts place prefetch rules scale storm)
   rh_unit_test(sched ${name} base wire)
 endforeach()
