@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 import fake_core
 import pytest
 import roundhouse as ipp
-from conftest import CONNECTION, run_python
+from client_support import CONNECTION, run_python
 
 
 def test_wait(rc, core):
@@ -431,7 +431,7 @@ def test_collected_without_close(fake):
 def test_exit_without_close():
     run_python(
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import fake_core, roundhouse; from conftest import CONNECTION\n"
+        "import fake_core, roundhouse; from client_support import CONNECTION\n"
         "sys.modules['roundhouse._core'] = fake_core\n"
         "roundhouse._core = fake_core\n"
         "rc = roundhouse.Client(CONNECTION)\n"

@@ -9,7 +9,7 @@ import tempfile
 import threading
 
 import pytest
-from conftest import run_python
+from client_support import run_python
 from roundhouse.serialize import (
     PrePickled,
     Reference,

@@ -155,7 +155,7 @@ def test_errors(rc):
     assert [r.ename for r in ar.get()] == ["KeyError"] * 3
     with pytest.raises(ipp.RemoteError, match="SystemExit"):
         rc[0].apply_sync(interactive("def f():\n raise SystemExit(3)", "f"))
-    with pytest.raises(ipp.RemoteError, match="cannot pickle '_thread.lock'"):
+    with pytest.raises(ipp.RemoteError, match=r"cannot pickle '_thread\.lock'"):
         rc[0].apply_sync(
             interactive("def f():\n import threading\n return threading.Lock()", "f")
         )
