@@ -24,7 +24,8 @@ def plain(value: Any) -> Any:
     ``c.Class.list.append(x)`` is taken as a list that was empty before.
     """
     if isinstance(value, LazyConfigValue):
-        for empty in ([], {}, set()):
+        empties: list[Any] = [[], {}, set()]
+        for empty in empties:
             try:
                 return plain(value.get_value(empty))
             except (AttributeError, TypeError):
