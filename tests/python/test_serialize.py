@@ -716,3 +716,12 @@ def test_bytes_do_not_confuse_the_loader():
 def test_small_bytes_are_not_canned_but_can_still_does_it():
     assert isinstance(can(b"x"), CannedBytes)
     assert pickle.loads(serialize_object(b"x")[0]) == b"x"
+
+
+def test_packing_twice_gives_the_same():
+    f = interactive(lambda x: x)
+    bufs = [pack_apply_message(f, (b"x" * 2000, 1), {"k": 2}) for _ in range(3)]
+    assert bufs[0] == bufs[1] == bufs[2] and len(bufs[0]) == 6
+    p = PrePickled(f)
+    assert pack_apply_message(p, (p,), {}) == pack_apply_message(p, (p,), {})
+    assert len(p.buffers) == 1

@@ -175,6 +175,18 @@ class CannedCell(CannedObject):
         return CellType(uncan(contents, g))
 
 
+def get_annotations(f: FunctionType) -> dict[str, Any]:
+    """A function's annotations; none if they cannot be evaluated.
+
+    From Python 3.14 on they are evaluated when asked for, and may name what
+    does not exist.
+    """
+    try:
+        return f.__annotations__
+    except Exception:
+        return {}
+
+
 # Module-level helpers that peers send as code but that need more than their
 # code (an IPython shell): they are replaced by ours, bound to the namespace.
 _native: dict[tuple[str, str], str] = {
@@ -199,7 +211,7 @@ class CannedFunction(CannedObject):
         if not isinstance(f, FunctionType):
             raise TypeError(f"not a Python function: {f!r}")
         defaults, kwdefaults = f.__defaults__, f.__kwdefaults__
-        annotations, closure = f.__annotations__, f.__closure__
+        annotations, closure = get_annotations(f), f.__closure__
         self.code = f.__code__
         self.defaults = [can(v) for v in defaults] if defaults else None
         self.kwdefaults = can_dict(kwdefaults) if kwdefaults else None

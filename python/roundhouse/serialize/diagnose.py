@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import Any
 
-from .canning import can
+from .canning import can, get_annotations
 from .wire import PROTOCOL, backend
 
 _DEPTH = 50  # levels gone down before giving up on being more precise
@@ -93,7 +93,7 @@ def _function_parts(f: FunctionType, path: str) -> Iterator[tuple[str, Any]]:
         yield f"{path} default {i}", v
     for k, v in (f.__kwdefaults__ or {}).items():
         yield f"{path} default {k!r}", v
-    for k, v in (f.__annotations__ or {}).items():
+    for k, v in get_annotations(f).items():
         yield f"{path} annotation {k!r}", v
 
 

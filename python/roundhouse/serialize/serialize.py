@@ -27,6 +27,7 @@ from .canning import (
     CannedObject,
     can,
     can_map,
+    get_annotations,
     sequence_types,
     uncan,
 )
@@ -302,7 +303,7 @@ def _fingerprint(f: FunctionType) -> Any:
     defaults = f.__defaults__
     if defaults is not None and not _constant(defaults):
         return None
-    annotations = f.__annotations__
+    annotations = get_annotations(f)
     if annotations:
         for v in annotations.values():
             if type(v) not in _ANNOTATION and not (
@@ -333,7 +334,7 @@ def _kept_function(f: FunctionType) -> list[Any] | None:
         and old[1] is f.__defaults__
         and old[2] is f.__module__
         and old[3] is f.__name__
-        and not f.__annotations__
+        and not get_annotations(f)
         and f.__kwdefaults__ is None
     ):
         return entry[2]
