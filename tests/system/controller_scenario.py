@@ -109,10 +109,18 @@ def queries(ipp, rc):
         assert other.get_result(ar.msg_ids[0]).get(PATIENCE) == 0
     ar = rc[0].execute("print('seen')", silent=False)
     ar.get(PATIENCE)
-    until(lambda: other.get_result(ar.msg_ids[0]).stdout.strip() == "seen", "output in the hub")
+
+    def recorded():
+        seen = other.get_result(ar.msg_ids[0])
+        seen.get(PATIENCE)
+        return seen.stdout.strip() == "seen"
+
+    until(recorded, "output in the hub")
     history = rc.hub_history()
     assert [a.msg_ids[0] for a in ars] == history[:2]
-    found = rc.db_query({"msg_id": {"$in": history[:2]}}, keys=["msg_id", "completed", "queue"])
+    found = rc.db_query(
+        {"msg_id": {"$in": history[:2]}}, keys=["msg_id", "completed", "queue"]
+    )
     assert sorted(r["queue"] for r in found) == ["mux", "task"]
     assert all(r["completed"] for r in found)
     status = rc.queue_status()
