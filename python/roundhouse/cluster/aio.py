@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-__all__ = ["Syncable", "maybe_await", "run_sync"]
+__all__ = ["Syncable", "in_thread", "maybe_await", "run_sync"]
 
 T = TypeVar("T")
 
@@ -111,6 +111,35 @@ class _Call(Generic[T]):
     def cancel(self) -> None:
         # Runs after _start, which was queued first.
         self._loop.call_soon_threadsafe(lambda: self.task.cancel())
+
+
+async def in_thread(f: Callable[[], T]) -> T:
+    """f() in a daemon thread, so that an interpreter that ends need not wait."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        if future.done():
+            return  # cancelled
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+    def work() -> None:
+        error: BaseException | None = None
+        value = None
+        try:
+            value = f()
+        except BaseException as e:
+            error = e
+        try:
+            loop.call_soon_threadsafe(settle, value, error)
+        except RuntimeError:
+            pass  # nobody waits any more, the loop is closed
+
+    threading.Thread(target=work, daemon=True, name="roundhouse-work").start()
+    return await future
 
 
 async def maybe_await(value: Any) -> Any:

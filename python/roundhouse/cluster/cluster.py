@@ -37,7 +37,7 @@ from traitlets import (
 )
 from traitlets.config import Config, LoggingConfigurable
 
-from .aio import maybe_await
+from .aio import in_thread, maybe_await
 from .config import load_profile_config
 from .launcher.base import describe_exit
 from .launcher.registry import LauncherClass
@@ -49,7 +49,7 @@ from .profile import (
     ipython_session,
 )
 from .saved import ClusterRunning, Saved
-from .single import SingleEngines, in_thread
+from .single import SingleEngines
 
 __all__ = ["Cluster", "ClusterRunning"]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 __all__ = ["Arrival", "listens"]
 
-_LOOK_S = 0.005
+LOOK_S = 0.005
 _PROBE_S = 0.1
 
 Identity = tuple  # (inode, modification time, size)
@@ -75,13 +75,19 @@ class Arrival:
         self._before = dict.fromkeys(self._before)
 
     async def wait(
-        self, timeout: float, stopped: Callable[[], str | None]
+        self,
+        timeout: float,
+        stopped: Callable[[], str | None],
+        *,
+        queued: Callable[[], bool] = lambda: False,
+        look_s: float = LOOK_S,
     ) -> dict[str, dict[str, Any]]:
         """The contents of the files, by kind, as soon as they are there.
 
         stopped() returns a text once the controller cannot write them any
-        more.  A negative timeout waits for ever.  Raises RuntimeError with that
-        text, or TimeoutError.
+        more.  A negative timeout waits for ever; time in which queued() is true
+        does not count.  Raises RuntimeError with the text of stopped(), or
+        TimeoutError.
         """
         deadline = time.monotonic() + timeout if timeout >= 0 else None
         probe_at = 0.0
@@ -93,11 +99,13 @@ class Arrival:
                 return found
             if end is not None:
                 raise RuntimeError(end)
+            if deadline is not None and queued():
+                deadline = now + timeout
             if deadline is not None and now >= deadline:
                 raise TimeoutError(self._missing(timeout))
             if now >= probe_at:
                 probe_at = now + _PROBE_S
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(look_s)
 
     def _look(self, probe: bool) -> dict[str, dict[str, Any]] | None:
         out = {}

@@ -7,52 +7,19 @@ that hangs, too.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from .aio import Syncable, maybe_await
+from .aio import Syncable, in_thread, maybe_await
 from .launcher.base import LauncherError
 
-__all__ = ["Registered", "SingleEngines", "in_thread"]
-
-T = TypeVar("T")
+__all__ = ["Registered", "SingleEngines"]
 
 # Seconds in which a controller notices that an engine has gone.  An older one
 # needs longer; nothing depends on it.
 _LEAVE_S = 5.0
-
-
-async def in_thread(f: Callable[[], T]) -> T:
-    """f() in a daemon thread, so that an interpreter that ends need not wait."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(value: Any, error: BaseException | None) -> None:
-        if future.done():
-            return  # cancelled
-        if error is None:
-            future.set_result(value)
-        else:
-            future.set_exception(error)
-
-    def work() -> None:
-        error: BaseException | None = None
-        value = None
-        try:
-            value = f()
-        except BaseException as e:
-            error = e
-        try:
-            loop.call_soon_threadsafe(settle, value, error)
-        except RuntimeError:
-            pass  # nobody waits any more, the loop is closed
-
-    threading.Thread(target=work, daemon=True, name="roundhouse-ask").start()
-    return await future
 
 
 class Registered:

@@ -70,6 +70,8 @@ class Foreground:
         self._base: int | None = None  # engines registered before ours
         self._came = 0
         self._lost = 0
+        self._asked_for = 0
+        self._progress: asyncio.Future[None] | None = None
         self._said_at = 0.0
         self._up = False
         self._counter: EngineCounter | None = None
@@ -111,6 +113,8 @@ class Foreground:
             if not up.done():
                 up.cancel()
                 await asyncio.wait({up})
+            if self._progress is not None:
+                self._progress.cancel()
             if self._counter is not None:
                 self._counter.close()
             if code != ALREADY_STARTED and not (
@@ -131,11 +135,15 @@ class Foreground:
     async def _bring_up(self) -> None:
         set_id = await self._start(self)
         engine_set = self.cluster.engines[set_id]
+        self._asked_for = engine_set.n
         engine_set.on_stop(lambda data: self._later(self._set_ended, data))
         if not getattr(engine_set, "starts_at_once", True):
-            self.log.info(
-                "The engines are queued and will come when the queue lets them"
-            )
+            self.log.info("%d engines are queued", engine_set.n)
+            if self._base is not None and not self._daemonize:
+                # Only to tell how far it is; nobody waits for it.
+                self._progress = asyncio.ensure_future(
+                    self._wait_for_engines(engine_set.n, queued=True)
+                )
         elif self._base is not None and engine_set.n:
             await self._wait_for_engines(engine_set.n)
         else:
@@ -193,7 +201,12 @@ class Foreground:
         self._lost += 1
         self._changed.set()
 
-    async def _wait_for_engines(self, n: int) -> None:
+    async def _wait_for_engines(self, n: int, queued: bool = False) -> None:
+        """Tell how many have come until all have, or no more can.
+
+        Raises Failure if none comes, or with --daemonize if one is missing;
+        queued engines may take their time.
+        """
         deadline = self._began + self.cluster.engine_timeout
         while self._came < n and self._base is not None:
             if self._lost and (self._daemonize or self._lost >= n):
@@ -202,12 +215,12 @@ class Foreground:
                 )
             self._tell_progress(n)
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 and not queued:
                 self._late(n)
                 return
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), min(left, 1.0))
+                await asyncio.wait_for(self._changed.wait(), 1.0)
             except asyncio.TimeoutError:
                 pass
             if self._came + self._lost >= n > self._came:
@@ -265,17 +278,18 @@ class Foreground:
             return
         code = (data or {}).get("exit_code")
         early = time.monotonic() - self._began < self._early_shutdown
-        if early and (code or not self._came) and self._lost:
+        failed = code or (self._base is not None and not self._came)
+        if early and failed and self._asked_for:
             self.log.error("%s", _ADVICE)
             self.finish(1)
         elif self._ends_with_engines:
             self.finish(1 if code else 0)
 
     def _catch_signals(self) -> None:
-        for signum in _STOP_SIGNALS:
-            if signal.getsignal(signum) == signal.SIG_IGN:
+        for stop in _STOP_SIGNALS:
+            if signal.getsignal(stop) == signal.SIG_IGN:
                 continue  # nohup wants a hang-up to be ignored
-            self._signals.catch(signum, self._asked_to_stop)
+            self._signals.catch(stop, self._asked_to_stop)
         for name in ("SIGUSR1", "SIGUSR2", "SIGINFO"):
             signum = getattr(signal, name, None)
             if signum is not None:

@@ -28,6 +28,17 @@ _FAMILIES = {
         "LocalEngineSetLauncher",
         "LocalProcessLauncher",
     ),
+    "mpi": ("MPIControllerLauncher", "MPIEngineSetLauncher", "MPILauncher"),
+    "batch": (
+        "BatchControllerLauncher",
+        "BatchEngineSetLauncher",
+        "BatchSystemLauncher",
+    ),
+    "queues": tuple(
+        f"{family}{kind}Launcher"
+        for family in ("PBS", "SGE", "Slurm", "LSF", "HTCondor")
+        for kind in ("", "Controller", "EngineSet")
+    ),
 }
 _HOME = {name: module for module, names in _FAMILIES.items() for name in names}
 

@@ -11,6 +11,8 @@ be called from any thread; callbacks run in that thread.
 
 from __future__ import annotations
 
+import glob
+import json
 import os
 import shutil
 import signal
@@ -24,7 +26,7 @@ from traitlets import Any as AnyTrait
 from traitlets import Dict, Float, Integer, List, Unicode, default
 from traitlets.config.configurable import LoggingConfigurable
 
-from ..connection import Arrival
+from ..connection import LOOK_S, Arrival
 
 __all__ = [
     "BaseLauncher",
@@ -306,6 +308,9 @@ class ControllerLauncher(BaseLauncher):
         config=True,
     )
 
+    # Seconds between looks for the connection files.
+    look_s = LOOK_S
+
     _arrival: Arrival | None = None
 
     @default("controller_cmd")
@@ -318,6 +323,29 @@ class ControllerLauncher(BaseLauncher):
         args = self.controller_args + list(getattr(self.parent, "controller_args", ()))
         words = [a.partition("=")[0] for a in args]
         return "--reuse" in words or "--restore" in words
+
+    def remove_files(self) -> None:
+        """Remove the files of a controller that was killed.
+
+        One that ends by itself has removed them.
+        """
+        if self.keeps_files:
+            return
+        paths = list(self.connection_files.values())
+        if self._arrival is not None:
+            self._arrival.remove_new()
+            paths = []
+        for path in self.connection_files.values():
+            paths += glob.glob(glob.escape(path) + ".*")  # not finished
+        stem = "-".join(filter(None, ["ipcontroller", self.cluster_id]))
+        paths.append(os.path.join(self.profile_dir, "pid", f"{stem}.pid"))
+        for path in paths:
+            if os.path.exists(path):
+                os.remove(path)
+
+    def is_queued(self) -> bool:
+        """Whether it waits for its turn, so that nothing can be expected yet."""
+        return False
 
     def note_files(self) -> None:
         """Remember which connection files are there before the start."""
@@ -336,7 +364,9 @@ class ControllerLauncher(BaseLauncher):
             timeout = self.connection_info_timeout
         arrival = self._arrival or _anything(self.connection_files)
         try:
-            info = await arrival.wait(timeout, self._why_stopped)
+            info = await arrival.wait(
+                timeout, self._why_stopped, queued=self.is_queued, look_s=self.look_s
+            )
         except TimeoutError as e:
             raise TimeoutError(f"{e}{self._said()}") from None
         except RuntimeError as e:
@@ -385,6 +415,17 @@ class EngineLauncher(BaseLauncher):
     @default("engine_cmd")
     def _default_engine_cmd(self) -> list[str]:
         return [sys.executable, "-m", "roundhouse.engine"]
+
+    def warn_if_local_only(self) -> None:
+        """Say so if engines elsewhere cannot reach the controller."""
+        info = self.environment.get("IPP_CONNECTION_INFO")
+        interface = json.loads(info).get("interface", "") if info else ""
+        if interface.startswith(("tcp://127.", "tcp://localhost")):
+            self.log.warning(
+                "The controller listens on %s only: engines on other machines cannot "
+                "reach it.  Start it with --ip='*' (Cluster.controller_ip).",
+                interface,
+            )
 
     def on_engine_stop(self, f: Callable[[dict[str, Any]], Any]) -> None:
         """Call f(stop_data) for every single engine that ends.

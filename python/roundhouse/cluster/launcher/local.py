@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import glob
 import os
 import signal
 import socket
@@ -202,26 +201,13 @@ class LocalControllerLauncher(LocalProcessLauncher, ControllerLauncher):
     async def stop(self) -> None:
         """Stop it, and remove the connection files if it could not."""
         await super().stop()
-        self._remove_files()
+        if self.was_killed:
+            self.remove_files()
 
     def kill(self) -> None:
         super().kill()
-        self._remove_files()
-
-    def _remove_files(self) -> None:
-        if self.keeps_files or not self.was_killed:
-            return  # a controller removes its files itself
-        paths = list(self.connection_files.values())
-        if self._arrival is not None:
-            self._arrival.remove_new()
-            paths = []
-        for path in self.connection_files.values():
-            paths += glob.glob(glob.escape(path) + ".*")  # not finished
-        stem = "-".join(filter(None, ["ipcontroller", self.cluster_id]))
-        paths.append(os.path.join(self.profile_dir, "pid", f"{stem}.pid"))
-        for path in paths:
-            if os.path.exists(path):
-                os.remove(path)
+        if self.was_killed:
+            self.remove_files()
 
 
 class LocalEngineLauncher(LocalProcessLauncher, EngineLauncher):

@@ -29,9 +29,21 @@ _HERE = "roundhouse.cluster.launcher"
 BUILTIN = {
     "controller": {
         "local": f"{_HERE}.local:LocalControllerLauncher",
+        "mpi": f"{_HERE}.mpi:MPIControllerLauncher",
+        "pbs": f"{_HERE}.queues:PBSControllerLauncher",
+        "sge": f"{_HERE}.queues:SGEControllerLauncher",
+        "slurm": f"{_HERE}.queues:SlurmControllerLauncher",
+        "lsf": f"{_HERE}.queues:LSFControllerLauncher",
+        "htcondor": f"{_HERE}.queues:HTCondorControllerLauncher",
     },
     "engine": {
         "local": f"{_HERE}.local:LocalEngineSetLauncher",
+        "mpi": f"{_HERE}.mpi:MPIEngineSetLauncher",
+        "pbs": f"{_HERE}.queues:PBSEngineSetLauncher",
+        "sge": f"{_HERE}.queues:SGEEngineSetLauncher",
+        "slurm": f"{_HERE}.queues:SlurmEngineSetLauncher",
+        "lsf": f"{_HERE}.queues:LSFEngineSetLauncher",
+        "htcondor": f"{_HERE}.queues:HTCondorEngineSetLauncher",
     },
 }
 
