@@ -32,8 +32,8 @@ __all__ = [
     "find_profile_dir",
     "integer",
     "items",
-    "log_level",
     "load_config",
+    "log_level",
     "number",
     "path",
     "text",
@@ -55,7 +55,7 @@ class Kind:
     already (configuration files); None is accepted where it is the default.
     """
 
-    __slots__ = ("metavar", "describe", "_convert", "types", "many")
+    __slots__ = ("_convert", "describe", "many", "metavar", "types")
 
     def __init__(self, metavar, convert, describe="", types=(str,), many=False):
         self.metavar = metavar
@@ -178,7 +178,14 @@ def _to_items(s):
 # Several values: repeat the option, or give one Python list.
 items = Kind("ITEM", _to_items, "a list", (list, tuple, dict, set), many=True)
 
-_LEVELS = {"DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+_LEVELS = {
+    "DEBUG": 10,
+    "INFO": 20,
+    "WARN": 30,
+    "WARNING": 30,
+    "ERROR": 40,
+    "CRITICAL": 50,
+}
 
 
 def _to_level(s):
@@ -211,9 +218,11 @@ class Option:
     env      environment variable that replaces the default
     """
 
-    __slots__ = ("name", "kind", "default", "help", "alias", "old", "same", "env")
+    __slots__ = ("alias", "default", "env", "help", "kind", "name", "old", "same")
 
-    def __init__(self, name, kind, default, help, *, alias=(), old=(), same=(), env=None):
+    def __init__(
+        self, name, kind, default, help, *, alias=(), old=(), same=(), env=None
+    ):
         self.name = name
         self.kind = kind
         self.default = default
@@ -227,7 +236,7 @@ class Option:
 class Flag:
     """A switch: sets full names to fixed values."""
 
-    __slots__ = ("alias", "sets", "help")
+    __slots__ = ("alias", "help", "sets")
 
     def __init__(self, alias, sets, help):
         self.alias = (alias,) if isinstance(alias, str) else tuple(alias)
@@ -245,7 +254,7 @@ class Parsed:
     warnings  sentences for the log
     """
 
-    __slots__ = ("given", "foreign", "args", "rest", "warnings")
+    __slots__ = ("args", "foreign", "given", "rest", "warnings")
 
     def __init__(self):
         self.given = {}
@@ -282,7 +291,9 @@ class Command:
     examples  lines for the end of the help
     """
 
-    def __init__(self, prog, about, rows, *, args=None, rest=None, foreign=None, examples=()):
+    def __init__(
+        self, prog, about, rows, *, args=None, rest=None, foreign=None, examples=()
+    ):
         self.prog = prog
         self.about = about
         self.options = [r for r in rows if isinstance(r, Option)]
@@ -339,9 +350,14 @@ class Command:
         """Store one option; returns how many following words it used."""
         short = not word.startswith("--")
         name, eq, value = word.lstrip("-").partition("=")
-        if short and len(name) > 1 and name not in self._alias and name not in self._flag:
-            if name[0] in self._alias:  # -n4, and -n4=... is part of the value
-                name, eq, value = word[1], "=", word[2:]
+        if (
+            short
+            and len(name) > 1
+            and name not in self._alias
+            and name not in self._flag
+            and name[0] in self._alias
+        ):
+            name, eq, value = word[1], "=", word[2:]  # -n4; a "=" is the value's
         if name in self._flag and not (name in self._alias and eq):
             self._switch(out, word, name, eq, value)
             return 0
@@ -355,11 +371,13 @@ class Command:
                 out.foreign[name] = value
                 return used
         if row is None:
-            raise UsageError(f"unknown option {word.partition('=')[0]}{self._near(name)}")
-        if row.kind is boolean and not eq:
-            if following is None or following.lower() not in _BOOLEANS:
-                out.given[row.name] = True
-                return 0
+            raise UsageError(
+                f"unknown option {word.partition('=')[0]}{self._near(name)}"
+            )
+        alone = following is None or following.lower() not in _BOOLEANS
+        if row.kind is boolean and not eq and alone:
+            out.given[row.name] = True
+            return 0
         used, value = self._value(word, eq, value, following)
         self._store(out.given, row, value, word.partition("=")[0])
         return used
@@ -382,7 +400,11 @@ class Command:
             value = row.kind.convert(value)
         except ValueError as e:
             raise UsageError(f"{spelled}: {e}") from None
-        if row.kind.many and isinstance(value, list) and isinstance(given.get(row.name), list):
+        if (
+            row.kind.many
+            and isinstance(value, list)
+            and isinstance(given.get(row.name), list)
+        ):
             value = given[row.name] + value
         given[row.name] = value
 
@@ -412,7 +434,9 @@ class Command:
         import difflib
 
         near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-        return f"; did you mean {known[near[0]]}?" if near else f"; see {self.prog} --help"
+        return (
+            f"; did you mean {known[near[0]]}?" if near else f"; see {self.prog} --help"
+        )
 
     # values
 
@@ -441,7 +465,9 @@ class Command:
 
     @staticmethod
     def _coerce(row, full, value):
-        if value is None or (isinstance(value, type(row.default)) and value == row.default):
+        if value is None or (
+            isinstance(value, type(row.default)) and value == row.default
+        ):
             return value
         try:
             return row.kind.coerce(value)
@@ -466,7 +492,10 @@ class Command:
             "  --version", "      Show the version and exit.",
         ]  # fmt: skip
         if everything:
-            out += ["", "All settings, as --Class.trait=value or c.Class.trait in a file"]
+            out += [
+                "",
+                "All settings, as --Class.trait=value or c.Class.trait in a file",
+            ]
             for row in self.options:
                 out.extend(self._option_help(row, "--" + row.name))
         else:
@@ -531,7 +560,10 @@ def _wrap(paragraph, indent, width):
     import textwrap
 
     return textwrap.fill(
-        " ".join(paragraph.split()), width, initial_indent=indent, subsequent_indent=indent
+        " ".join(paragraph.split()),
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent,
     )
 
 
@@ -543,7 +575,9 @@ def common_options(cls):
 
     def row(trait, kind, default, help, alias, *bases, env=None):
         same = [f"{b}.{trait}" for b in bases]
-        return Option(f"{cls}.{trait}", kind, default, help, alias=alias, same=same, env=env)
+        return Option(
+            f"{cls}.{trait}", kind, default, help, alias=alias, same=same, env=env
+        )
 
     ipython = "BaseIPythonApplication"
     parallel = "BaseParallelApplication"

@@ -371,12 +371,13 @@ run(struct engine *self, struct queued *q)
     capture_pump(&self->capture, &self->iopub, true);
     iopub_flush(&self->iopub);
     facts.quiet = terse && !iopub_spoken(&self->iopub);
+    // Before the client can know of the failure and send more.
+    if (result.abort_executes)
+        shell_abort_waiting(self, "execute_request");
     if (!result.silent)
         answer(self, q, &facts, &result);
     if (!facts.quiet)
         iopub_status(&self->iopub, "idle");
-    if (result.abort_executes)
-        shell_abort_waiting(self, "execute_request");
     outcome_fini(&result);
     msg_unref(&q->job.msg);
 }

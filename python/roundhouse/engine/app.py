@@ -124,12 +124,29 @@ ROWS = [
 # fmt: on
 
 # Classes whose traits are IPython's, checked when IPython is loaded.
-_IPYTHON = (
-    "InteractiveShell ZMQInteractiveShell IPCompleter Completer HistoryManager "
-    "DisplayFormatter PlainTextFormatter InlineBackend StoreMagics LoggingMagics "
-    "ScriptMagics ExecutionMagics BasicMagics OSMagics MagicsManager AliasManager "
-    "PrefilterManager Kernel IPythonKernel IPythonParallelKernel IPKernelApp"
-).split()
+_IPYTHON = [
+    "InteractiveShell",
+    "ZMQInteractiveShell",
+    "IPCompleter",
+    "Completer",
+    "HistoryManager",
+    "DisplayFormatter",
+    "PlainTextFormatter",
+    "InlineBackend",
+    "StoreMagics",
+    "LoggingMagics",
+    "ScriptMagics",
+    "ExecutionMagics",
+    "BasicMagics",
+    "OSMagics",
+    "MagicsManager",
+    "AliasManager",
+    "PrefilterManager",
+    "Kernel",
+    "IPythonKernel",
+    "IPythonParallelKernel",
+    "IPKernelApp",
+]
 
 
 def _lets_through(cls, trait):
@@ -232,7 +249,11 @@ def _connection_path(settings):
     name = settings.url_file_name
     if not name:
         cluster = settings.cluster_id
-        name = f"ipcontroller-{cluster}-engine.json" if cluster else "ipcontroller-engine.json"
+        name = (
+            f"ipcontroller-{cluster}-engine.json"
+            if cluster
+            else "ipcontroller-engine.json"
+        )
     return os.path.join(settings.profile_dir, "security", name)
 
 
@@ -359,8 +380,10 @@ def _loop_config(settings, info, rank, log_file):
         "uuid": settings.values["Session.session"] or None,
         "username": settings.values["Session.username"] or _user(),
         "registration_url": _registration_url(settings),
-        "curve_publickey": settings.curve_publickey or os.environ.get("IPP_CURVE_PUBLICKEY"),
-        "curve_secretkey": settings.curve_secretkey or os.environ.get("IPP_CURVE_SECRETKEY"),
+        "curve_publickey": settings.curve_publickey
+        or os.environ.get("IPP_CURVE_PUBLICKEY"),
+        "curve_secretkey": settings.curve_secretkey
+        or os.environ.get("IPP_CURVE_SECRETKEY"),
         "id": rank,
         "timeout_ms": int(settings.timeout * 1000),
         "max_misses": settings.max_heartbeat_misses,
@@ -371,12 +394,36 @@ def _loop_config(settings, info, rank, log_file):
     }
     server = settings.sshserver or info.get("ssh") or ""
     if server or settings.sshkey:
-        from .tunnel import open_tunnels
-
-        config["urls"] = open_tunnels(
-            info, server, settings.sshkey, settings.location, config["registration_url"]
-        )
+        config["urls"] = _open_tunnels(settings, info, server)
     return json.dumps({k: v for k, v in config.items() if v is not None})
+
+
+_CHANNELS = ["registration", "control", "mux", "task", "iopub", "hb_ping", "hb_pong"]
+
+
+def _open_tunnels(settings, info, server):
+    """Forward every channel through ssh; returns their local addresses."""
+    import atexit
+
+    from ..client.connection import controller_address
+    from ..client.tunnel import Tunnel
+
+    if settings.location:
+        info = {**info, "location": settings.location}
+    transport, host = controller_address(info)
+    if transport != "tcp":
+        raise Failure(f"cannot tunnel {info['interface']}: only tcp", EXIT_NO_FILE)
+    broadcast = info.get("broadcast") or []
+    if isinstance(broadcast, int):
+        broadcast = [broadcast]
+    ports = {name: info[name] for name in _CHANNELS if name in info}
+    ports.update({f"broadcast{i}": port for i, port in enumerate(broadcast)})
+    # With a key alone the controller's machine is the ssh server.
+    tunnel = Tunnel(server or host, host, ports, settings.sshkey or None)
+    atexit.register(tunnel.close)
+    urls = {name: tunnel.urls[name] for name in ports if name in _CHANNELS}
+    urls["broadcast"] = [tunnel.urls[f"broadcast{i}"] for i in range(len(broadcast))]
+    return urls
 
 
 def _user():
@@ -398,10 +445,8 @@ def _run(settings):
     mpi_code, rank = _mpi(settings)
     config = _loop_config(settings, info, rank, log_file)
     from .._core import run_engine
-    from ..compat import install_as_ipyparallel
     from .hooks import Hooks
 
-    install_as_ipyparallel()
     if "matplotlib_inline" not in sys.modules and "MPLBACKEND" not in os.environ:
         from importlib.util import find_spec
 

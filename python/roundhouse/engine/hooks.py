@@ -11,6 +11,7 @@ from types import FunctionType, ModuleType
 
 from .. import engine as _package
 from ..serialize.serialize import serialize_object, unpack_apply_message
+from ..serialize.wire import UPSTREAM
 
 # Of code objects (see inspect): names are fast locals; a new dict of locals.
 _CO_OPTIMIZED, _CO_NEWLOCALS = 1, 2
@@ -66,6 +67,7 @@ class Hooks:
         self.engine = None
         self._shell = None
         self._finder = _IPythonFinder(self)
+        self._upstream = _UpstreamFinder()
         self.user_module = module = ModuleType("__main__")
         self.user_ns = ns = module.__dict__
         ns["__builtins__"] = builtins
@@ -80,7 +82,7 @@ class Hooks:
 
     @property
     def kernel_info(self):
-        v = "%d.%d.%d" % sys.version_info[:3]
+        v = ".".join(map(str, sys.version_info[:3]))
         return (
             '"protocol_version": "5.3", "implementation": "roundhouse", '
             f'"implementation_version": "{v}", "language_info": {{"name": "python", '
@@ -98,9 +100,10 @@ class Hooks:
         sys.modules["__main__"] = self.user_module
         builtins.input = _no_input
         self._finder.install()
+        self._upstream.install()
         for kind, text in self.startup:
             self.run_startup(kind, text)
-        sys.stdin = open(os.devnull)
+        sys.stdin = open(os.devnull)  # noqa: SIM115 - for good
         sys.stdout = engine.stream(1)
         sys.stderr = engine.stream(2)
         import io
@@ -171,7 +174,7 @@ class Hooks:
                 self._run_file(text)
             else:
                 self._run_code(text, "<startup>")
-        except BaseException as e:  # noqa: B036 - user code may raise anything
+        except BaseException as e:
             sys.stderr.write(f"ipengine: startup {kind} failed:\n")
             sys.stderr.write("\n".join(self.explain(e)[2]) + "\n")
 
@@ -232,3 +235,25 @@ class _IPythonFinder:
 
             spec.loader.exec_module = exec_module
         return spec
+
+
+class _UpstreamFinder:
+    """Makes ``import ipyparallel`` find us: only we know this engine.
+
+    What does it is large for an engine, so it waits for the first such import.
+    """
+
+    def install(self):
+        sys.meta_path.insert(0, self)
+
+    def find_spec(self, name, path=None, target=None):
+        if name != UPSTREAM and not name.startswith(UPSTREAM + "."):
+            return None
+        from importlib.util import find_spec
+
+        from ..compat import install_as_ipyparallel
+
+        sys.meta_path.remove(self)
+        install_as_ipyparallel()
+        sys.modules.pop(UPSTREAM, None)
+        return find_spec(name)

@@ -45,7 +45,9 @@ def on_inspect(hooks, header, metadata, content, buffers):
     code = content["code"]
     return _ok(
         hooks.shell.do_inspect(
-            code, content.get("cursor_pos", len(code)), int(content.get("detail_level", 0))
+            code,
+            content.get("cursor_pos", len(code)),
+            int(content.get("detail_level", 0)),
         )
     )
 

@@ -26,7 +26,7 @@ class EngineDisplayHook(DisplayHook):
         self._result = None
 
     def write_output_prompt(self):
-        self._count = self.shell.execution_count
+        self._count = self.prompt_count
 
     def write_format_data(self, format_dict, md_dict=None):
         self._result = (format_dict, md_dict or {})
@@ -171,7 +171,7 @@ class EngineShell(InteractiveShell):
             if exc is None:
                 exc = result.error_in_exec
             reply = self._error(exc)
-        reply["execution_count"] = count if not silent else self.execution_count - 1
+        reply["execution_count"] = self.execution_count - 1
         reply["user_expressions"] = (
             self.user_expressions(user_expressions) if reply["status"] == "ok" else {}
         )

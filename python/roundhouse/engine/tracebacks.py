@@ -8,7 +8,6 @@ import linecache
 import os
 import sys
 import traceback
-from types import TracebackType
 
 RULE = 75
 CONTEXT = 2  # lines of source before and after
@@ -74,7 +73,9 @@ def _one(exc, header):
     out = []
     if header:
         tail = "Traceback (most recent call last)"
-        out.append(f"{RED}{name}{OFF}{tail.rjust(max(RULE - len(name), len(tail) + 1))}")
+        out.append(
+            f"{RED}{name}{OFF}{tail.rjust(max(RULE - len(name), len(tail) + 1))}"
+        )
     frames = _frames(exc.__traceback__)
     if len(frames) > MAX_FRAMES:
         half = MAX_FRAMES // 2
@@ -95,7 +96,7 @@ def _one(exc, header):
     return out
 
 
-def _frames(tb: TracebackType):
+def _frames(tb):
     """(file, line, function, frame) of user code; ours is left out."""
     out = []
     while tb is not None:
@@ -146,7 +147,11 @@ def _source(filename, lineno, frame):
         if n == lineno:
             if not text and not lines:
                 return []
-            lines.append(f"{GREEN}---->{n:>2}{OFF} {text}" if n < 100 else f"{GREEN}-->{n:>4}{OFF} {text}")
+            lines.append(
+                f"{GREEN}---->{n:>2}{OFF} {text}"
+                if n < 100
+                else f"{GREEN}-->{n:>4}{OFF} {text}"
+            )
         elif text or n < lineno:
             lines.append(f"{n:>7} {text}")
     return lines

@@ -5,12 +5,12 @@
 
 #include "engine/engine.h"
 
-#define FILE_(more)                                                          \
-    "{\"ssh\": \"\", \"interface\": \"tcp://127.0.0.1\", "                   \
-    "\"registration\": 1001, \"control\": 1002, \"mux\": 1003, "             \
-    "\"task\": 1004, \"iopub\": 1005, \"hb_ping\": 1006, "                   \
-    "\"hb_pong\": 1007, \"broadcast\": [1008, 1009], \"key\": \"k\", "       \
-    "\"curve_serverkey\": null, \"location\": \"here\", "                    \
+#define FILE_(more)                                                    \
+    "{\"ssh\": \"\", \"interface\": \"tcp://127.0.0.1\", "             \
+    "\"registration\": 1001, \"control\": 1002, \"mux\": 1003, "       \
+    "\"task\": 1004, \"iopub\": 1005, \"hb_ping\": 1006, "             \
+    "\"hb_pong\": 1007, \"broadcast\": [1008, 1009], \"key\": \"k\", " \
+    "\"curve_serverkey\": null, \"location\": \"here\", "              \
     "\"signature_scheme\": \"hmac-sha256\"" more "}"
 #define CONNECTION FILE_(", \"pack\": \"json\", \"unpack\": \"json\"")
 

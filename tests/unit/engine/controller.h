@@ -27,7 +27,7 @@ struct controller {
     int port[N_CHANNELS];
     struct session *session, *checker;
     struct sender sender;
-    char engine[80]; // its identity
+    char engine[80];          // its identity
     char msg_id[MSG_ID_SIZE]; // of the last request
 };
 
@@ -48,9 +48,9 @@ controller_open(struct controller *self)
         assert_int_equal(net_open(&self->sock[i], self->net, channel_type[i],
                                   &options, NULL),
                          0);
-        assert_int_equal(net_bind(self->sock[i], "tcp://127.0.0.1:*",
-                                  &self->port[i], NULL),
-                         0);
+        assert_int_equal(
+            net_bind(self->sock[i], "tcp://127.0.0.1:*", &self->port[i], NULL),
+            0);
     }
     assert_int_equal(net_subscribe(self->sock[IOPUB], SPAN_NONE, NULL), 0);
     assert_int_equal(
@@ -84,9 +84,9 @@ controller_file(const struct controller *self, char *out, size_t cap)
         "\"key\": \"" KEY "\", \"curve_serverkey\": null, \"location\": \"\", "
         "\"pack\": \"json\", \"unpack\": \"json\", "
         "\"signature_scheme\": \"hmac-sha256\"}",
-        self->port[REG], self->port[CONTROL], self->port[MUX],
-        self->port[TASK], self->port[IOPUB], self->port[PING],
-        self->port[PONG], self->port[BCAST]);
+        self->port[REG], self->port[CONTROL], self->port[MUX], self->port[TASK],
+        self->port[IOPUB], self->port[PING], self->port[PONG],
+        self->port[BCAST]);
 
     assert_true(n > 0 && (size_t)n < cap);
 }
@@ -95,8 +95,7 @@ controller_file(const struct controller *self, char *out, size_t cap)
 static inline struct msg *
 controller_poll(struct controller *self, enum channel channel, int ms)
 {
-    struct net_pollitem item = {.sock = self->sock[channel],
-                                .events = NET_IN};
+    struct net_pollitem item = {.sock = self->sock[channel], .events = NET_IN};
     struct msg *m = NULL;
     rh_error err = {.code = 0};
 
@@ -124,8 +123,8 @@ controller_recv(struct controller *self, enum channel channel)
 /* Send a request or reply to the engine, as if from client "cid". */
 static inline void
 controller_send(struct controller *self, enum channel channel,
-                const char *msg_type, const char *metadata,
-                const char *content, const char *buffer)
+                const char *msg_type, const char *metadata, const char *content,
+                const char *buffer)
 {
     const struct span ident[] = {span_str(self->engine), SPAN_LIT("cid")};
     const struct span bytes = span_str(buffer);
@@ -178,8 +177,7 @@ assert_member(struct span json, const char *key, const char *value)
 
     if (!span_is(raw, value))
         fail_msg("%s is %.*s, not %s, in %.*s", key, (int)raw.n,
-                 (const char *)raw.p, value, (int)json.n,
-                 (const char *)json.p);
+                 (const char *)raw.p, value, (int)json.n, (const char *)json.p);
 }
 
 /* A message of this type whose parent is 'parent' (NULL: any). */

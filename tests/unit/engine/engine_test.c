@@ -24,7 +24,7 @@ struct world {
     int exit_code;
 
     struct engine *engine;
-    sem_t go, busy;      // for "wait": told to go on, has begun
+    sem_t go, busy; // for "wait": told to go on, has begun
     atomic_int interrupted;
     atomic_int applied, cleared;
 };
@@ -66,8 +66,8 @@ static int
 on_apply(void *ctx, const struct job *job, struct outcome *out, rh_error *err)
 {
     struct world *w = ctx;
-    struct span what = msg_n_buffers(job->msg) ? msg_buffer(job->msg, 0)
-                                               : SPAN_NONE;
+    struct span what =
+        msg_n_buffers(job->msg) ? msg_buffer(job->msg, 0) : SPAN_NONE;
     size_t done;
 
     atomic_fetch_add(&w->applied, 1);
@@ -80,8 +80,7 @@ on_apply(void *ctx, const struct job *job, struct outcome *out, rh_error *err)
         out->unmet = true;
     }
     if (span_is(what, "print"))
-        engine_write(w->engine, ENGINE_STDOUT, SPAN_LIT("hello"), false,
-                     &done);
+        engine_write(w->engine, ENGINE_STDOUT, SPAN_LIT("hello"), false, &done);
     if (span_is(what, "wait"))
         wait_for_go(w, out);
     if (out->status == OUTCOME_OK)
@@ -90,8 +89,7 @@ on_apply(void *ctx, const struct job *job, struct outcome *out, rh_error *err)
 }
 
 static int
-on_request(void *ctx, const struct job *job, struct outcome *out,
-           rh_error *err)
+on_request(void *ctx, const struct job *job, struct outcome *out, rh_error *err)
 {
     (void)ctx;
     (void)err;
@@ -158,7 +156,8 @@ start_with(struct world *w, const char *more)
     controller_file(&w->c, file, sizeof(file));
     (void)snprintf(json, sizeof(json),
                    "{\"connection\": %s, \"log_level\": 50, "
-                   "\"capture\": false%s}", file, more);
+                   "\"capture\": false%s}",
+                   file, more);
     if (engine_config_parse(&w->config, span_str(json), &err) < 0)
         fail_msg("%s", err.text);
     w->interp = (struct interp){
@@ -182,8 +181,8 @@ start(void)
     struct msg *m;
 
     start_with(w, "");
-    controller_register(
-        &w->c, "{\"status\": \"ok\", \"id\": 4, \"hb_period\": 1000}");
+    controller_register(&w->c,
+                        "{\"status\": \"ok\", \"id\": 4, \"hb_period\": 1000}");
     // Its pong says that the engine is complete.
     do
         (void)net_send(w->c.sock[PING], &SPAN_LIT("1.5"), 1, NULL, 0, NULL);
@@ -372,9 +371,9 @@ test_output_flows_while_code_runs(void **state)
     keep_id(w, id);
     sem_wait(&w->busy);
     expect_iopub(w, "engine.4.status", "status", id);
-    assert_int_equal(engine_write(w->engine, ENGINE_STDERR, SPAN_LIT("still"),
-                                  false, &done),
-                     0);
+    assert_int_equal(
+        engine_write(w->engine, ENGINE_STDERR, SPAN_LIT("still"), false, &done),
+        0);
     expect_iopub(w, "engine.4.stderr", "stream", id);
     sem_post(&w->go);
     expect_apply(w, MUX, id, "\"ok\"");
@@ -405,8 +404,8 @@ test_control_answers_while_code_runs(void **state)
         apply(w, TASK, "later");
         keep_id(w, ids[i]);
     }
-    (void)snprintf(content, sizeof(content),
-                   "{\"msg_ids\": [\"%s\", \"%s\"]}", ids[0], ids[2]);
+    (void)snprintf(content, sizeof(content), "{\"msg_ids\": [\"%s\", \"%s\"]}",
+                   ids[0], ids[2]);
     controller_send(&w->c, CONTROL, "abort_request", NULL, content, NULL);
     expect_control(w, "abort_reply");
     controller_send(&w->c, CONTROL, "kernel_info_request", NULL, NULL, NULL);
@@ -563,8 +562,8 @@ test_strangers_get_no_answer(void **state)
     struct world *w = start();
     struct span junk[] = {span_str(w->c.engine), SPAN_LIT("cid"),
                           SPAN_LIT("<IDS|MSG>"), SPAN_LIT("00"),
-                          SPAN_LIT("{}"), SPAN_LIT("{}"), SPAN_LIT("{}"),
-                          SPAN_LIT("{}")};
+                          SPAN_LIT("{}"),        SPAN_LIT("{}"),
+                          SPAN_LIT("{}"),        SPAN_LIT("{}")};
 
     (void)state;
     for (size_t n = 2; n <= 8; n++) {
@@ -575,8 +574,8 @@ test_strangers_get_no_answer(void **state)
         controller_send(&w->c, MUX, bad_type[i], NULL, NULL, NULL);
         controller_send(&w->c, CONTROL, bad_type[i], NULL, NULL, NULL);
     }
-    controller_send(&w->c, CONTROL, "abort_request", NULL,
-                    "{\"msg_ids\": [3]}", NULL);
+    controller_send(&w->c, CONTROL, "abort_request", NULL, "{\"msg_ids\": [3]}",
+                    NULL);
     {
         struct msg *m = controller_recv(&w->c, CONTROL);
 
@@ -620,8 +619,8 @@ test_lost_heartbeat_ends_the_engine(void **state)
 
     (void)state;
     start_with(w, ", \"max_misses\": 1");
-    controller_register(
-        &w->c, "{\"status\": \"ok\", \"id\": 4, \"hb_period\": 1}");
+    controller_register(&w->c,
+                        "{\"status\": \"ok\", \"id\": 4, \"hb_period\": 1}");
     m = controller_recv(&w->c, REG);
     assert_message(m, "unregistration_request", NULL);
     msg_unref(&m);

@@ -26,8 +26,8 @@ start(void)
     assert_int_equal(
         iopub_init(&w->iopub, SPAN_LIT(KEY), "hmac-sha256", "E0", "me", NULL),
         0);
-    assert_int_equal(
-        net_open(&w->iopub.sock, w->net, NET_PUB, &options, NULL), 0);
+    assert_int_equal(net_open(&w->iopub.sock, w->net, NET_PUB, &options, NULL),
+                     0);
     (void)snprintf(url, sizeof(url), "tcp://127.0.0.1:%d", w->c.port[IOPUB]);
     assert_int_equal(net_connect(w->iopub.sock, url, NULL), 0);
     iopub_set_id(&w->iopub, 2);
@@ -208,13 +208,13 @@ test_a_slow_controller_makes_writers_wait(void **state)
     (void)state;
     memset(text, 'x', n);
     atomic_fetch_add(&w->iopub.tally->in_flight, (size_t)1 << 30);
-    assert_int_equal(iopub_write(&w->iopub, ENGINE_STDOUT, span_of(text, n),
-                                 false, &done),
-                     RH_EAGAIN);
+    assert_int_equal(
+        iopub_write(&w->iopub, ENGINE_STDOUT, span_of(text, n), false, &done),
+        RH_EAGAIN);
     assert_int_equal(done, OUTPUT_BYTES);
-    assert_int_equal(iopub_write(&w->iopub, ENGINE_STDOUT, span_of(text, n),
-                                 false, &more),
-                     RH_EAGAIN);
+    assert_int_equal(
+        iopub_write(&w->iopub, ENGINE_STDOUT, span_of(text, n), false, &more),
+        RH_EAGAIN);
     assert_int_equal(more, 0);
     (void)iopub_tick(&w->iopub, clock_mono_ms() + 1000); // nor does that send
     assert_null(controller_poll(&w->c, IOPUB, 50));

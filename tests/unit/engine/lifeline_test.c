@@ -44,9 +44,8 @@ test_offers(void **state)
         int port = -1;
 
         print_message("%s\n", offers[i].name);
-        assert_int_equal(
-            lifeline_offer(span_str(offers[i].json), &port, token),
-            offers[i].rc);
+        assert_int_equal(lifeline_offer(span_str(offers[i].json), &port, token),
+                         offers[i].rc);
         if (offers[i].rc == 0) {
             assert_int_equal(port, 5);
             assert_string_equal(token, "aF0");

@@ -128,8 +128,7 @@ test_reply_types(void **state)
     assert_int_equal(reply_type(type, 12, SPAN_LIT("apply_request")), 0);
     assert_int_equal(reply_type(type, 11, SPAN_LIT("apply_request")),
                      RH_ELIMIT);
-    assert_int_equal(reply_type(type, 4, SPAN_LIT("apply_request")),
-                     RH_ELIMIT);
+    assert_int_equal(reply_type(type, 4, SPAN_LIT("apply_request")), RH_ELIMIT);
 }
 
 static void

@@ -12,11 +12,21 @@ static const struct {
     const char *name;
     int number;
 } names[] = {
-    {"SIGINT", SIGINT},   {"INT", SIGINT},       {"2", 2},
-    {"SIGKILL", SIGKILL}, {"SIGUSR1", SIGUSR1},  {"0", 0},
-    {"64", 64},           {"", RH_EINVAL},       {"SIG", RH_EINVAL},
-    {"sigint", RH_EINVAL}, {"SIGFOO", RH_EINVAL}, {"-1", RH_EINVAL},
-    {"999", RH_EINVAL},   {"1x", RH_EINVAL},     {"12345", RH_EINVAL},
+    {"SIGINT", SIGINT},
+    {"INT", SIGINT},
+    {"2", 2},
+    {"SIGKILL", SIGKILL},
+    {"SIGUSR1", SIGUSR1},
+    {"0", 0},
+    {"64", 64},
+    {"", RH_EINVAL},
+    {"SIG", RH_EINVAL},
+    {"sigint", RH_EINVAL},
+    {"SIGFOO", RH_EINVAL},
+    {"-1", RH_EINVAL},
+    {"999", RH_EINVAL},
+    {"1x", RH_EINVAL},
+    {"12345", RH_EINVAL},
 };
 
 static void
