@@ -48,6 +48,16 @@ def test_bytes_and_arrays(rc, n):
         assert view.apply_sync(echo, a.tobytes()) == a.tobytes()
 
 
+def test_memory_may_be_reused_once_it_is_sent(rc):
+    total = interactive("def total(a): return float(a.sum())", "total")
+    a = numpy.ones(4_000_000)
+    ar = rc[0].set_flags(track=True).apply_async(total, a)
+    ar.wait_for_send(60)
+    assert ar.sent
+    a[:] = 2
+    assert ar.get(60) == 4_000_000
+
+
 def test_many_buffers_in_order(rc):
     parts = [bytes([i]) * (1000 + 100 * i) for i in range(60)]
     join = interactive(

@@ -149,11 +149,13 @@ class LoadBalancedView(View):
             return self._finish(ar, True)
         return ar
 
-    def _task_sender(self) -> Callable[..., Message]:
+    def _task_sender(self, flags: dict[str, Any]) -> Callable[..., Message]:
         """A function that sends part i of a map as a task."""
         self._check_farming(None)
-        metadata = self._task_metadata(self.label, {})
-        label, track, client = self.label, self.track, self.client
+        label = flags.get("label", self.label)
+        track = flags.get("track", self.track)
+        metadata = self._task_metadata(label, flags)
+        client = self.client
 
         def send(i: int, f: PrePickled, args: Sequence[Any]) -> Message:
             bufs = pack_apply_message(f, args, {})

@@ -180,16 +180,19 @@ class View:
 
         Raises KeyError for an unknown flag, with no flag changed.
         """
-        for name in kwargs:
-            if name not in self._flag_names:
-                raise KeyError(f"Invalid name: {name!r}")
-        checked = {}
-        for name, value in kwargs.items():
-            check = self._checks.get(name)
-            checked[name] = check(name, value) if check else value
-        for name, value in checked.items():
+        for name, value in self._check_flags(kwargs).items():
             object.__setattr__(self, name, value)
         return self
+
+    def _check_flags(self, flags: dict[str, Any]) -> dict[str, Any]:
+        """The flags with checked values; KeyError for an unknown one."""
+        checked = {}
+        for name, value in flags.items():
+            if name not in self._flag_names:
+                raise KeyError(f"Invalid name: {name!r}")
+            check = self._checks.get(name)
+            checked[name] = check(name, value) if check else value
+        return checked
 
     @contextmanager
     def temp_flags(self, **kwargs: Any) -> Iterator[None]:

@@ -26,7 +26,13 @@ from .asyncresult import AsyncHubResult, AsyncResult, _seconds
 from .balanced import LoadBalancedView
 from .baseview import BROADCAST, CONTROL, MUX, QUERY, TASK, _check_callable
 from .broadcast import BroadcastView
-from .connection import CHANNELS, controller_address, find_connection, needs_tunnel
+from .connection import (
+    CHANNELS,
+    controller_address,
+    find_connection,
+    is_local_ip,
+    needs_tunnel,
+)
 from .control import Control
 from .direct import DirectView, _execute_content
 from .display import get_shell
@@ -236,7 +242,7 @@ class Client(Control):
             connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout
         )
         self._prepare(info, session_args)
-        server = needs_tunnel(info, sshserver, sshkey, password)
+        server = needs_tunnel(info, sshserver, sshkey, password, is_local_ip)
         self._ssh = server is not None
         if server is not None:
             self._open_tunnel(info, server, sshkey, password, timeout)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from .display import get_shell
-
 if TYPE_CHECKING:
     from .client import Client
 
@@ -28,6 +26,8 @@ def relay(
     A comm that opens gets a twin here, which sends the frontend's messages back
     to the engine.  Outside a kernel there is nobody to pass it to.
     """
+    from .display import get_shell
+
     shell = get_shell()
     kernel = getattr(shell, "kernel", None)
     if kernel is None or not msg_type.startswith("comm_"):

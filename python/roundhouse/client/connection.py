@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from ..options import find_ipython_dir
@@ -181,31 +182,20 @@ def _check(info: dict[str, Any], what: str) -> None:
 # Where the controller is, as seen from here (docs/protocol: section 1)
 
 
-def _own_addresses() -> set[str]:
-    found = {"127.0.0.1", "::1", "localhost"}
-    try:
-        found.update(
-            str(a[4][0]) for a in socket.getaddrinfo(socket.gethostname(), None)
-        )
-    except OSError:
-        pass
-    return found
+def is_local_ip(address: str) -> bool:
+    """Whether an address is one of this machine's."""
+    return address in ("127.0.0.1", "::1", "localhost") or _bindable(address)
 
 
-def _is_here(location: str) -> bool:
-    """Whether a location names this machine."""
+def _is_here(location: str, is_local: Callable[[str], bool] = is_local_ip) -> bool:
+    """Whether a location, a host name or an address, is this machine."""
     if location == socket.gethostname():
-        return True
-    own = _own_addresses()
-    if location in own:
         return True
     try:
         found = {str(a[4][0]) for a in socket.getaddrinfo(location, None)}
     except OSError:
-        return False
-    if found & own:
-        return True
-    return any(_bindable(a) for a in found)
+        return is_local(location)
+    return any(is_local(a) for a in found)
 
 
 def _bindable(address: str) -> bool:
@@ -234,7 +224,11 @@ def controller_address(info: dict[str, Any]) -> tuple[str, str]:
 
 
 def needs_tunnel(
-    info: dict[str, Any], sshserver: str | None, sshkey: str | None, password: Any
+    info: dict[str, Any],
+    sshserver: str | None,
+    sshkey: str | None,
+    password: Any,
+    is_local: Callable[[str], bool] = is_local_ip,
 ) -> str | None:
     """The host to tunnel through, or None.
 
@@ -245,7 +239,7 @@ def needs_tunnel(
     location = info.get("location") or ""
     if not sshserver:
         if location and host in ("127.0.0.1", "localhost", "::1"):
-            if not _is_here(location):
+            if not _is_here(location, is_local):
                 sshserver = info.get("ssh") or None
                 if not sshserver and not (sshkey or password):
                     warnings.warn(

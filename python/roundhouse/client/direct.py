@@ -65,15 +65,16 @@ class DirectView(View):
             for uuid in uuids
         ]
 
-    def _direct_sender(self, uuids: Sequence[str]) -> Callable[..., Message]:
+    def _direct_sender(
+        self, uuids: Sequence[str], flags: dict[str, Any]
+    ) -> Callable[..., Message]:
         """A function that sends part i of a map to engine i."""
+        label = flags.get("label", self.label)
+        track = flags.get("track", self.track)
 
         def send(i: int, f: PrePickled, args: Sequence[Any]) -> Message:
             bufs = pack_apply_message(f, args, {})
-            uuid = [uuids[i]]
-            return self._send(
-                uuid, "apply_request", b"{}", bufs, self.label, self.track
-            )[0]
+            return self._send([uuids[i]], "apply_request", b"{}", bufs, label, track)[0]
 
         return send
 

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import error
+from .comms import relay
 from .message import ExecuteReply, Message
 
 if TYPE_CHECKING:
@@ -193,9 +194,15 @@ class _Streamer:
             outputs = child.request.outputs
             first = self.shown[child.msg_id]
             self.shown[child.msg_id] = len(outputs)
-            for msg_type, _, _, content, _ in outputs[first:]:
+            for msg_type, header, metadata, content, buffers in outputs[first:]:
                 try:
-                    self.show(child, msg_type, json.loads(content or b"{}"))
+                    if msg_type.startswith("comm_"):
+                        relay(
+                            child.client, b"", msg_type, header, b"{}", metadata,
+                            content, buffers,
+                        )  # fmt: skip
+                    else:
+                        self.show(child, msg_type, json.loads(content or b"{}"))
                 except Exception as e:  # never into the receiving thread
                     print(f"cannot show {msg_type} output: {e}", file=sys.stderr)
 

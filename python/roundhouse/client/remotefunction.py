@@ -98,9 +98,10 @@ class RemoteFunction:
             pass  # builtins may have none
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        block = self.view.block if self.block is None else self.block
-        with self.view.temp_flags(block=block, **self.flags):
-            return self.view.apply(self.func, *args, **kwargs)
+        view = self.view
+        flags = view._check_flags(self.flags)
+        flags.pop("block", None)
+        return view._really_apply(self.func, args, kwargs, block=self.block, **flags)
 
 
 # Runs on the engines; the protocol knows it by its module and name.
@@ -173,11 +174,9 @@ class ParallelFunction(RemoteFunction):
                 f"all sequences must have equal length, but have {lengths}"
             )
         n = min(lengths)
-        block = self.view.block if self.block is None else self.block
-        with self.view.temp_flags(block=False, **self.flags):
-            nparts, send = self._sender(n)
-            result = self._send_parts(seqs, n, nparts, mapping, send)
-        if not block:
+        nparts, send = self._sender(n)
+        result = self._send_parts(seqs, n, nparts, mapping, send)
+        if not (self.view.block if self.block is None else self.block):
             return result
         try:
             return result.get()
@@ -187,17 +186,18 @@ class ParallelFunction(RemoteFunction):
     def _sender(self, n: int) -> tuple[int, Callable[..., Any]]:
         """How many parts there are, and the function that sends part i."""
         view: Any = self.view
+        flags = view._check_flags(self.flags)
         if view._balanced:
             chunk = self.chunksize or 1
-            return -(-n // chunk), view._task_sender()
+            return -(-n // chunk), view._task_sender(flags)
         if self.chunksize:
             warnings.warn(
                 "`chunksize` is ignored unless load balancing",
                 UserWarning,
                 stacklevel=4,
             )
-        uuids = view.client._build_targets(view.targets)[0]
-        return len(uuids), view._direct_sender(uuids)
+        uuids = view.client._build_targets(flags.get("targets", view.targets))[0]
+        return len(uuids), view._direct_sender(uuids, flags)
 
     def _send_parts(
         self,
