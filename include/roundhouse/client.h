@@ -19,8 +19,9 @@
  * its functions fail with RH_ESTATE and freeing it does nothing.
  *
  * Every request is completed exactly once: by its reply, or by an error that
- * the library makes when the engine leaves, the controller shuts down or the
- * client is closed.
+ * the library makes when the engine leaves, the connection breaks (the request
+ * may have run all the same), the controller shuts down or the client is
+ * closed.  After a broken connection the client goes on with a new one.
  */
 #ifndef ROUNDHOUSE_CLIENT_H
 #define ROUNDHOUSE_CLIENT_H

@@ -24,8 +24,9 @@ class Request:
     Every request is done exactly once.  If no reply can come, one is made with
     the usual error fields and engine_info {}: ename 'EngineError' (the engine
     died, or was not registered when the request was submitted),
-    'ClientClosed' (by close(), or the controller said goodbye) or
-    'ProtocolError' (the reply could not be read).
+    'ClientClosed' (by close(), or the controller said goodbye), 'ConnectionLost'
+    (the connection it went out on broke; it may have run) or 'ProtocolError'
+    (the reply could not be read).
 
     When no Request object refers to a request any more, its reply is dropped.
     """

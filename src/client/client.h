@@ -41,6 +41,11 @@ struct link_state {
     struct net_sock *sock;
     int fd;
     bool dirty;
+    bool up;               // the connection is there
+    bool gave_up;          // it was not for DOWN_MAX_US
+    int64_t down_since_us; // if not up; 0: before the hub has answered
+    int64_t lost_at_us;    // when what was sent before has failed; 0: none
+    uint64_t lost_serial;  // the last request that was sent before
 };
 
 /* A thread that waits; lives on its stack. */
@@ -98,6 +103,10 @@ struct rh_client {
     atomic_bool closed;
     struct net_ctx *ctx;
     struct link_state link[N_LINKS];
+    int watch_fd;              // epoll of the links' monitors
+    bool link_news;            // the monitors have something to say
+    bool stale;                // notifications may have been missed
+    struct rh_request *resync; // the question what was missed, or NULL
     struct session *checker;
     struct ledger ledger;
     struct moment now; // of the last drain
@@ -149,6 +158,10 @@ int client_meet(struct rh_client *self, struct rh_request *hello,
                 int timeout_ms, rh_error *err);
 
 /* With the lock held. */
+/* Hear of broken connections, fail what was lost; lowers due_us. */
+void client_check_links(struct rh_client *self);
+/* Ask the hub something; the answer stays with the caller.  NULL: cannot. */
+struct rh_request *client_ask(struct rh_client *self, const char *msg_type);
 extern const struct ledger_port client_port;
 void client_drain(struct rh_client *self); // dirty links only
 void client_wake_all(struct rh_client *self);

@@ -223,16 +223,22 @@ sleep_on(struct rh_client *self, struct pollfd *fds, nfds_t n, bool *polling,
 void
 client_catch_up(struct rh_client *self)
 {
+    int64_t due_us;
+
     if (atomic_load(&self->closed))
         return;
     client_drain(self);
-    self->due_us = ledger_tick(&self->ledger, self->now);
+    self->due_us = INT64_MAX;
+    client_check_links(self);
+    due_us = ledger_tick(&self->ledger, self->now);
+    if (due_us < self->due_us)
+        self->due_us = due_us;
 }
 
 int
 client_poll(struct rh_client *self, int fd, bool *polling, int64_t until_us)
 {
-    struct pollfd fds[N_LINKS + 1];
+    struct pollfd fds[N_LINKS + 2];
     uint64_t count;
 
     if (any_dirty(self)) { // a long drain: let others have the lock
@@ -246,17 +252,19 @@ client_poll(struct rh_client *self, int fd, bool *polling, int64_t until_us)
             .fd = i == LINK_NOTIFICATION && !self->met ? -1 : self->link[i].fd,
             .events = POLLIN};
     fds[N_LINKS] = (struct pollfd){.fd = fd, .events = POLLIN};
+    fds[N_LINKS + 1] = (struct pollfd){.fd = self->watch_fd, .events = POLLIN};
     if (self->due_us < until_us)
         until_us = self->due_us;
     if (until_us != INT64_MAX)
         until_us -= until_us > self->now.mono_us ? self->now.mono_us : until_us;
-    if (sleep_on(self, fds, N_LINKS + 1, polling, until_us) < 0)
+    if (sleep_on(self, fds, N_LINKS + 2, polling, until_us) < 0)
         return errno == EINTR ? RH_EINTR : 0;
     if (fds[N_LINKS].revents && read(fd, &count, sizeof(count)) < 0)
         count = 0; // another thread was faster: it was one poke all the same
     for (int i = 0; i < N_LINKS; i++)
         if (fds[i].revents)
             self->link[i].dirty = true;
+    self->link_news = fds[N_LINKS + 1].revents != 0;
     client_catch_up(self);
     return 0;
 }

@@ -134,6 +134,24 @@ ledger_fail_all(struct ledger *self, enum failure why, struct moment now)
 }
 
 void
+ledger_fail_channel(struct ledger *self, enum rh_channel channel,
+                    uint64_t serial, struct moment now)
+{
+    struct rh_request *req;
+    size_t n;
+
+    do { // see ledger_fail_all
+        n = self->pending.n;
+        for (size_t i = 0; (req = map_next(&self->pending, &i));)
+            if (req->channel == channel
+                && request_group(req)->serial <= serial) {
+                ledger_fail(self, req, FAIL_LOST, -1, now);
+                i--;
+            }
+    } while (self->pending.n < n);
+}
+
+void
 ledger_end_output(struct ledger *self, struct rh_request *req)
 {
     struct rh_request *hold = request_ref(req);
@@ -195,6 +213,7 @@ ledger_add(struct ledger *self, struct rh_request *req, struct moment now,
     if (map_reserve(&self->pending, req->n_parts + 1) < 0)
         return rh_fail(err, RH_ENOMEM, "adding request '%s'", req->msg_id);
     hold = request_ref(req);
+    req->serial = ++self->serial;
     sendable = enter(self, req);
     if (!sendable)
         ledger_fail(self, req, FAIL_NO_ENGINE, -1, now);

@@ -50,6 +50,7 @@ struct ledger {
     struct list leaving;    // by gone_at_us
     int64_t shutdown_at_us; // everything fails then; 0: no goodbye yet
     uint64_t version;       // of the engines
+    uint64_t serial;        // of the last request
     uint64_t n_unclaimed, n_late, n_malformed, n_lost;
 };
 
@@ -92,11 +93,17 @@ void ledger_unreadable(struct ledger *self, struct span parent,
                        struct moment now);
 /* The hub's first answer: {"engines": {"0": uuid, ...}}. */
 int ledger_connected(struct ledger *self, struct span content, rh_error *err);
+/* The same after notifications may have been missed: changes are news. */
+int ledger_resync(struct ledger *self, struct span content, struct moment now,
+                  rh_error *err);
 
 /* Give up waiting for output of a request that has its reply. */
 void ledger_end_output(struct ledger *self, struct rh_request *req);
 void ledger_fail(struct ledger *self, struct rh_request *req, enum failure why,
                  int engine_id, struct moment now);
+/* Of one channel, those up to 'serial'. */
+void ledger_fail_channel(struct ledger *self, enum rh_channel channel,
+                         uint64_t serial, struct moment now);
 void ledger_fail_all(struct ledger *self, enum failure why, struct moment now);
 
 /* Do what is due; when to call again, or INT64_MAX. */

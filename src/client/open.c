@@ -5,9 +5,11 @@
  * happens from then on is heard.  Notifications are taken in only after the
  * answer, because they are changes to the list of engines in it.
  */
+#include <errno.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -89,6 +91,8 @@ client_unref(struct rh_client **self_p)
         close(self->waiter_fd);
     if (self->runner_fd >= 0)
         close(self->runner_fd);
+    if (self->watch_fd >= 0)
+        close(self->watch_fd);
     pthread_cond_destroy(&self->runner_cond);
     pthread_cond_destroy(&self->no_poll);
     pthread_condattr_destroy(&self->mono);
@@ -123,6 +127,7 @@ client_new(void)
     self->last_output_us = clock_mono_us();
     self->waiter_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     self->runner_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    self->watch_fd = epoll_create1(EPOLL_CLOEXEC);
     ledger_init(&self->ledger, SPAN_NONE, &client_port, self);
     return self;
 }
@@ -196,6 +201,22 @@ override(const rh_client_options *options, const char *name)
 }
 
 static int
+watch_link(struct rh_client *self, struct link_state *link, rh_error *err)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int rc = net_monitor(link->sock, self->ctx, err);
+
+    if (rc < 0)
+        return rc;
+    if (epoll_ctl(self->watch_fd, EPOLL_CTL_ADD, net_monitor_fd(link->sock),
+                  &event)
+        < 0)
+        return rh_fail(err, RH_EIO, "watching a connection: %s",
+                       strerror(errno));
+    return 0;
+}
+
+static int
 connect_link(struct rh_client *self, size_t i, const char *given,
              const struct net_options *net, rh_error *err)
 {
@@ -215,10 +236,11 @@ connect_link(struct rh_client *self, size_t i, const char *given,
     link->fd = net_fd(link->sock);
     if (link->fd < 0)
         return rh_fail(err, RH_ENET, "no descriptor for %s", plan[i].name);
-    if (given)
-        return net_connect(link->sock, given, err);
-    if (!port && plan[i].link == LINK_BROADCAST)
+    if (!given && !port && plan[i].link == LINK_BROADCAST)
         return 0; // controllers before 7.0 have none
+    rc = watch_link(self, link, err);
+    if (rc < 0 || given)
+        return rc < 0 ? rc : net_connect(link->sock, given, err);
     rc = connfile_url(conn, port, url, sizeof(url), err);
     return rc < 0 ? rc : net_connect(link->sock, url, err);
 }
@@ -248,7 +270,7 @@ set_up(struct rh_client *self, const char *connection,
     char name[80];
     int rc;
 
-    if (self->waiter_fd < 0 || self->runner_fd < 0)
+    if (self->waiter_fd < 0 || self->runner_fd < 0 || self->watch_fd < 0)
         return rh_fail(err, RH_EIO, "no more file descriptors");
     rc = read_connection(&self->conn, connection, err);
     if (rc < 0)
@@ -319,6 +341,8 @@ client_meet(struct rh_client *self, struct rh_request *hello, int timeout_ms,
         rc = rh_request_part(hello, RH_REPLY_CONTENT, &content);
     if (rc < 0)
         return rc;
+    if (hello->failure != FAIL_NONE)
+        return rh_fail(err, RH_ENET, "the connection to the hub was lost");
     if (rh_request_status(hello) != RH_STATUS_OK)
         return rh_fail(err, RH_EPROTO, "the hub refused: %.*s",
                        (int)(content.n < 200 ? content.n : 200),
@@ -329,6 +353,9 @@ client_meet(struct rh_client *self, struct rh_request *hello, int timeout_ms,
         self->met = true;
         atomic_store(&self->engines_version, self->ledger.version);
         self->link[LINK_NOTIFICATION].dirty = true;
+        self->link_news = true;
+        for (int i = 0; i < N_LINKS; i++)
+            self->link[i].down_since_us = self->now.mono_us;
         client_catch_up(self);
     }
     pthread_mutex_unlock(&self->lock);
@@ -366,6 +393,7 @@ void
 rh_client_close(rh_client *self, int linger_ms)
 {
     struct net_sock *sock[N_LINKS];
+    struct rh_request *resync;
     struct net_ctx *ctx;
 
     if (client_check(self, NULL) < 0)
@@ -378,6 +406,8 @@ rh_client_close(rh_client *self, int linger_ms)
     self->now = (struct moment){clock_mono_us(), clock_wall_us()};
     ledger_fail_all(&self->ledger, FAIL_CLOSED, self->now);
     client_wake_all(self);
+    resync = self->resync;
+    self->resync = NULL;
     while (self->n_polling)
         pthread_cond_wait(&self->no_poll, &self->lock);
     for (int i = 0; i < N_LINKS; i++) {
@@ -388,6 +418,7 @@ rh_client_close(rh_client *self, int linger_ms)
     self->ctx = NULL;
     pthread_mutex_unlock(&self->lock);
 
+    rh_request_release(&resync);
     // From here nobody else can reach a socket.
     for (int i = 0; i < N_LINKS; i++)
         if (sock[i])

@@ -209,6 +209,12 @@ describe(const struct rh_request *self, struct buf *evalue)
         buf_add_fmt(evalue, "The controller shut down before task '%s' ended",
                     self->msg_id);
         return "ClientClosed";
+    case FAIL_LOST:
+        buf_add_fmt(evalue,
+                    "The connection to the controller was lost before task "
+                    "'%s' ended; if it ran, the hub may know its result",
+                    self->msg_id);
+        return "ConnectionLost";
     case FAIL_BAD_REPLY:
         buf_add_fmt(evalue, "The reply to task '%s' is malformed",
                     self->msg_id);

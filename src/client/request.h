@@ -29,6 +29,7 @@ enum failure {
     FAIL_NO_ENGINE,   // 'target' was not registered
     FAIL_CLOSED,      // the client was closed
     FAIL_SHUTDOWN,    // the controller said goodbye
+    FAIL_LOST,        // the connection it went out on broke
     FAIL_BAD_REPLY,   // signed, but not what the protocol says
 };
 
@@ -71,6 +72,7 @@ struct rh_request {
     size_t n_loud; // parts whose output is not complete
 
     // Where it is.
+    uint64_t serial;         // in order of submission
     bool pending;            // in the ledger's map, which holds a reference
     struct list on_engine;   // among the engine's pending requests
     struct list waits;       // of the threads that wait for it

@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 #include <limits.h>
+#include <stdio.h>
 
 #include "base/mem.h"
 #include "wire/scan.h"
@@ -165,38 +166,92 @@ ledger_notify(struct ledger *self, struct msg *m, struct moment now,
     return rc;
 }
 
-int
-ledger_connected(struct ledger *self, struct span content, rh_error *err)
+/* One entry of the hub's list. */
+static int
+read_engine(const char *key, json_t *value, int *id, struct span *uuid,
+            rh_error *err)
 {
-    json_error_t where;
-    json_t *root = json_loadb((const char *)content.p, content.n, 0, &where),
-           *value;
-    const char *key;
-    int rc = 0;
+    int64_t n;
 
-    if (!json_is_object(json_object_get(root, "engines"))) {
-        json_decref(root);
+    *uuid = span_of(json_string_value(value), json_string_length(value));
+    if (scan_int(span_str(key), &n) < 0 || n < 0 || n > INT_MAX
+        || !is_uuid(*uuid))
         return rh_fail(err, RH_EPROTO,
-                       "the hub's connection_reply lists no engines");
-    }
-    json_object_foreach(json_object_get(root, "engines"), key, value)
-    {
-        struct span uuid =
-            span_of(json_string_value(value), json_string_length(value));
-        int64_t id;
+                       "the hub's connection_reply has an engine without id "
+                       "or uuid");
+    *id = (int)n;
+    return 0;
+}
 
-        if (scan_int(span_str(key), &id) < 0 || id < 0 || id > INT_MAX
-            || !is_uuid(uuid))
-            rc = rh_fail(err, RH_EPROTO,
-                         "the hub's connection_reply has an engine without "
-                         "id or uuid");
-        else
-            rc = join(self, (int)id, uuid, (struct moment){0, 0}, false, err);
+static int
+join_all(struct ledger *self, json_t *engines, struct moment now, bool announce,
+         rh_error *err)
+{
+    json_t *value;
+    const char *key;
+    struct span uuid;
+    int rc = 0, id;
+
+    json_object_foreach(engines, key, value)
+    {
+        rc = read_engine(key, value, &id, &uuid, err);
+        if (rc == 0)
+            rc = join(self, id, uuid, now, announce, err);
         if (rc < 0)
             break;
     }
+    return rc;
+}
+
+/* Engines that the list does not have any more. */
+static void
+leave_missing(struct ledger *self, json_t *engines, struct moment now)
+{
+    for (size_t i = self->n_engines; i-- > 0;) {
+        struct engine *engine = self->engine[i];
+        char key[16];
+        json_t *value;
+
+        snprintf(key, sizeof(key), "%d", engine->id);
+        value = json_object_get(engines, key);
+        if (!span_eq(
+                span_of(json_string_value(value), json_string_length(value)),
+                span_of(engine->uuid, engine->uuid_n)))
+            leave(self, i, now);
+    }
+}
+
+static int
+take_list(struct ledger *self, struct span content, struct moment now,
+          bool announce, rh_error *err)
+{
+    json_t *root = json_loadb((const char *)content.p, content.n, 0, NULL);
+    json_t *engines = json_object_get(root, "engines");
+    int rc;
+
+    if (!json_is_object(engines)) {
+        rc = rh_fail(err, RH_EPROTO,
+                     "the hub's connection_reply lists no engines");
+    } else {
+        if (announce)
+            leave_missing(self, engines, now);
+        rc = join_all(self, engines, now, announce, err);
+    }
     json_decref(root);
     return rc;
+}
+
+int
+ledger_connected(struct ledger *self, struct span content, rh_error *err)
+{
+    return take_list(self, content, (struct moment){0, 0}, false, err);
+}
+
+int
+ledger_resync(struct ledger *self, struct span content, struct moment now,
+              rh_error *err)
+{
+    return take_list(self, content, now, true, err);
 }
 
 static void

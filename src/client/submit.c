@@ -344,6 +344,10 @@ send_locked(struct rh_client *self, struct rh_request *req, struct msg *m,
     rc = ledger_add(&self->ledger, req, now, err);
     if (rc != 0)
         return rc < 0 ? rc : 0;
+    if (self->link[i].gave_up) {
+        ledger_fail(&self->ledger, req, FAIL_LOST, -1, now);
+        return 0;
+    }
     rc = net_send(self->link[i].sock, NULL, 0, m, 0, err);
     if (rc < 0) {
         ledger_retract(&self->ledger, req);
@@ -352,8 +356,6 @@ send_locked(struct rh_client *self, struct rh_request *req, struct msg *m,
                    : rc;
     }
     self->link[i].dirty = true;
-    if (self->n_polling)
-        client_catch_up(self);
     return 0;
 }
 
@@ -369,6 +371,8 @@ send_request(struct rh_client *self, const struct rh_submission *what,
         req->handles = 1;
         pthread_mutex_lock(&self->lock);
         rc = send_locked(self, req, m, err);
+        if (rc == 0 && self->n_polling)
+            client_catch_up(self);
         pthread_mutex_unlock(&self->lock);
     }
     return rc;
@@ -443,6 +447,33 @@ rh_client_submit(rh_client *self, const rh_submission *what, rh_request **out,
     release_rest(what->buffer, what->n_buffers, n_taken);
     tracker_unref(&tracker);
     return rc;
+}
+
+struct rh_request *
+client_ask(struct rh_client *self, const char *msg_type)
+{
+    const struct rh_submission what = {.channel = RH_QUERY,
+                                       .msg_type = msg_type};
+    const struct cargo cargo = {0};
+    char id[MSG_ID_SIZE];
+    struct request_spec spec = {.channel = RH_QUERY,
+                                .msg_id = id,
+                                .target = "",
+                                .msg_type = msg_type,
+                                .now_us = self->now.wall_us};
+    struct rh_request *req = NULL;
+    struct msg *m = NULL;
+
+    if (compose_submission(self, &what, &cargo, id, spec.now_us, &m, NULL) == 0)
+        req = request_new(&spec);
+    if (req) {
+        req->client = client_ref(self);
+        req->handles = 1;
+        if (pack(self, &m, NULL) < 0 || send_locked(self, req, m, NULL) < 0)
+            request_unref(&req);
+    }
+    msg_unref(&m);
+    return req;
 }
 
 void

@@ -190,6 +190,7 @@ rh_client_flush(rh_client *self, rh_error *err)
     } else {
         for (int i = 0; i < N_LINKS; i++)
             self->link[i].dirty = true;
+        self->link_news = true;
         client_catch_up(self);
     }
     pthread_mutex_unlock(&self->lock);

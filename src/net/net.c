@@ -160,6 +160,8 @@ net_close(struct net_sock **self_p)
 
     if (!self)
         return;
+    if (self->monitor)
+        net_monitor_close(self);
     if (self->zmq)
         zmq_close(self->zmq);
     mem_free(self->in.v);

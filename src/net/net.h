@@ -66,6 +66,14 @@ int net_send(struct net_sock *self, const struct span *prefix, size_t n_prefix,
 int net_events(struct net_sock *self);
 int net_fd(struct net_sock *self); // edge-triggered: check net_events after
 
+/* Hear of the socket's connections from now on (before net_connect); the
+ * descriptor is edge-triggered: read until NET_SAME.
+ */
+enum net_change { NET_SAME, NET_UP, NET_LOST };
+int net_monitor(struct net_sock *self, struct net_ctx *ctx, rh_error *err);
+int net_monitor_fd(const struct net_sock *self);
+enum net_change net_monitor_read(struct net_sock *self);
+
 struct net_pollitem {
     struct net_sock *sock; // or NULL and
     int fd;

@@ -21,6 +21,7 @@ struct net_ctx {
 
 struct net_sock {
     void *zmq;
+    void *monitor; // PAIR that gets the events, or NULL
     struct stage in, out;
     uint32_t max_frames;
 };
@@ -39,6 +40,8 @@ struct msg *net_msg_new(zmq_msg_t *raw, size_t n);
 int net_msg_share(struct msg *m, uint32_t i, zmq_msg_t *out);
 /* Before the first net_msg_share of a message. */
 void net_msg_prepare(struct msg *m);
+
+void net_monitor_close(struct net_sock *self);
 
 /* Fail with ZeroMQ's text for the current errno. */
 int net_fail(rh_error *err, const char *what, const char *object);

@@ -227,6 +227,66 @@ test_the_end_of_the_controller(void **state)
     rh_request_release(&req);
 }
 
+static void
+test_a_broken_connection(void **state)
+{
+    uint64_t version = rh_client_engines_version(client);
+    rh_request *req[3], *done = run("U0", "fine");
+    rh_engine engine[4];
+
+    (void)state;
+    assert_int_equal(rh_client_wait(client, &done, 1, 1, BOTH, WAIT_MS, &err),
+                     0);
+    req[0] = run("U0", "drop");
+    req[1] = run(NULL, "drop");
+    req[2] = run("U1", "drop");
+    while (atomic_load(&fake.n_served) < 5)
+        usleep(1000);
+    fake_restart(&fake, "{\"0\": \"U0\", \"5\": \"U5\"}");
+    assert_int_equal(rh_client_wait(client, req, 3, 3, BOTH, WAIT_MS, &err), 0);
+    for (int i = 0; i < 3; i++) {
+        assert_content(req[i], "ConnectionLost");
+        rh_request_release(&req[i]);
+    }
+    assert_int_equal(rh_request_status(done), RH_STATUS_OK);
+    rh_request_release(&done);
+    // What was missed is asked for, and everything works as before.
+    while (rh_client_engines(client, engine, 4) != 2)
+        assert_int_equal(
+            rh_client_wait_engines(client, version++, WAIT_MS, &err), 0);
+    assert_string_equal(engine[1].uuid, "U5");
+    finish(run("U5", "fine"));
+    finish(run(NULL, "fine"));
+    assert_int_equal(client->ledger.pending.n, 0);
+    assert_null(client->resync);
+}
+
+static void
+test_a_controller_that_stays_away(void **state)
+{
+    rh_request *req = run("U0", "drop");
+    struct link_state *link = &client->link[LINK_MUX];
+
+    (void)state;
+    fake_stop(&fake);
+    finish(req);
+    req = run("U0", "fine"); // waits for a connection
+    assert_int_equal(rh_client_wait(client, &req, 1, 1, BOTH, 1, &err),
+                     RH_ETIMEDOUT);
+    pthread_mutex_lock(&client->lock);
+    link->down_since_us -= 3600 * (int64_t)1000000;
+    pthread_mutex_unlock(&client->lock);
+    finish(req);
+    req = run("U0", "fine"); // and no more, after so long
+    assert_int_equal(rh_request_state(req), BOTH);
+    assert_content(req, "ConnectionLost");
+    rh_request_release(&req);
+    fake_restart(&fake, fake.engines);
+    while (link->gave_up)
+        rh_client_flush(client, &err);
+    finish(run("U0", "fine"));
+}
+
 /* ---- buffers ---------------------------------------------------------- */
 
 static atomic_uint n_released;
@@ -622,6 +682,8 @@ main(void)
         TEST(test_results_nobody_wants_are_let_go),
         TEST(test_the_death_of_an_engine),
         TEST(test_the_end_of_the_controller),
+        TEST(test_a_broken_connection),
+        TEST(test_a_controller_that_stays_away),
         TEST(test_buffers_are_lent_and_returned),
         TEST(test_broadcasts),
         TEST(test_many_threads_wait_at_once),

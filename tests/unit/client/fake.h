@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "net/net.h"
@@ -45,7 +46,8 @@ struct fake {
     pthread_t thread;
     atomic_bool stop;
     atomic_uint n_served;
-    char json[2048]; // the connection file
+    const char *engines; // JSON, as in a connection_reply
+    char json[2048];     // the connection file
 };
 
 static inline void
@@ -157,6 +159,16 @@ fake_work(struct fake *self, enum fake_sock s, struct msg *m)
 }
 
 static inline void
+fake_introduce(struct fake *self, enum fake_sock s, struct msg *m)
+{
+    char content[512];
+
+    snprintf(content, sizeof(content), "{\"status\": \"ok\", \"engines\": %s}",
+             self->engines);
+    fake_answer(self, s, m, content);
+}
+
+static inline void
 fake_serve(struct fake *self, enum fake_sock s)
 {
     struct header_view header;
@@ -167,9 +179,7 @@ fake_serve(struct fake *self, enum fake_sock s)
             && session_admit(self->session, m, NULL) == 0
             && scan_header(msg_part(m, MSG_HEADER), &header, NULL) == 0) {
             if (span_is(header.msg_type, "connection_request"))
-                fake_answer(self, s, m,
-                            "{\"status\": \"ok\", \"engines\": {\"0\": "
-                            "\"U0\", \"1\": \"U1\", \"2\": \"U2\"}}");
+                fake_introduce(self, s, m);
             else
                 fake_work(self, s, m);
             atomic_fetch_add(&self->n_served, 1);
@@ -200,28 +210,58 @@ fake_main(void *arg)
 }
 
 static inline void
-fake_open(struct fake *self)
+fake_bind(struct fake *self)
 {
     static const struct net_options options = {.linger_ms = 0};
     rh_error err;
 
-    *self = (struct fake){.ctx = NULL};
-    assert_int_equal(net_ctx_new(&self->ctx, &err), 0);
     for (int i = 0; i < N_FAKE; i++) {
         enum net_type type =
             i == FAKE_NOTIFY || i == FAKE_IOPUB ? NET_PUB : NET_ROUTER;
+        char url[64];
 
+        snprintf(url, sizeof(url), "tcp://127.0.0.1:%d", self->port[i]);
         assert_int_equal(
             net_open(&self->sock[i], self->ctx, type, &options, &err), 0);
-        assert_int_equal(
-            net_bind(self->sock[i], "tcp://127.0.0.1:0", &self->port[i], &err),
-            0);
+        while (net_bind(self->sock[i], url, &self->port[i], &err) < 0)
+            usleep(1000); // the system may still hold the port
     }
+    assert_int_equal(pthread_create(&self->thread, NULL, fake_main, self), 0);
+}
+
+static inline void
+fake_stop(struct fake *self)
+{
+    if (!atomic_exchange(&self->stop, true))
+        pthread_join(self->thread, NULL);
+    for (int i = 0; i < N_FAKE; i++)
+        net_close(&self->sock[i]);
+}
+
+/* End all connections, and start again on the same ports. */
+static inline void
+fake_restart(struct fake *self, const char *engines)
+{
+    fake_stop(self);
+    atomic_store(&self->stop, false);
+    self->engines = engines;
+    fake_bind(self);
+}
+
+static inline void
+fake_open(struct fake *self)
+{
+    rh_error err;
+
+    *self = (struct fake){.engines =
+                              "{\"0\": \"U0\", \"1\": \"U1\", \"2\": \"U2\"}"};
+    assert_int_equal(net_ctx_new(&self->ctx, &err), 0);
     assert_int_equal(
         session_new(&self->session, SPAN_LIT(FAKE_KEY), "hmac-sha256", &err),
         0);
     assert_int_equal(
         sender_init(&self->sender, self->session, "fake", "fake", &err), 0);
+    fake_bind(self);
     snprintf(self->json, sizeof(self->json),
              "{\"ssh\": \"\", \"interface\": \"tcp://127.0.0.1\", "
              "\"registration\": %d, \"control\": %d, \"mux\": %d, \"task\": "
@@ -234,16 +274,12 @@ fake_open(struct fake *self)
              self->port[FAKE_MUX], self->port[FAKE_TASK],
              self->port[FAKE_IOPUB], self->port[FAKE_NOTIFY],
              self->port[FAKE_BROADCAST]);
-    assert_int_equal(pthread_create(&self->thread, NULL, fake_main, self), 0);
 }
 
 static inline void
 fake_close(struct fake *self)
 {
-    atomic_store(&self->stop, true);
-    pthread_join(self->thread, NULL);
-    for (int i = 0; i < N_FAKE; i++)
-        net_close(&self->sock[i]);
+    fake_stop(self);
     net_ctx_free(&self->ctx);
     sender_fini(&self->sender);
     session_free(&self->session);
