@@ -189,8 +189,8 @@ join_all(struct ledger *self, json_t *engines, struct moment now, bool announce,
 {
     json_t *value;
     const char *key;
-    struct span uuid;
-    int rc = 0, id;
+    struct span uuid = SPAN_NONE;
+    int rc = 0, id = -1;
 
     json_object_foreach(engines, key, value)
     {
