@@ -87,8 +87,29 @@ choose_addresses(const struct runtime *self, struct address *client,
 // Parts
 
 static int
-open_store(const struct settings *s, struct store **out, rh_error *err)
+open_sqlite(const struct runtime *self, struct store **out, rh_error *err)
 {
+    const struct settings *s = &self->settings;
+    const char *folder =
+        *s->sqlite_location ? s->sqlite_location : self->profile.dir;
+    struct buf path;
+    int rc = RH_ENOMEM;
+
+    buf_init(&path);
+    buf_add_fmt(&path, "%s/%s", folder, s->sqlite_filename);
+    buf_add_char(&path, '\0');
+    if (!path.failed)
+        rc = sqlite_open(out, (const char *)path.p, s->sqlite_table, err);
+    else
+        rh_fail(err, rc, "out of memory naming the task database");
+    buf_fini(&path);
+    return rc;
+}
+
+static int
+open_store(const struct runtime *self, struct store **out, rh_error *err)
+{
+    const struct settings *s = &self->settings;
     const char *dot = strrchr(s->db_class, '.');
     const char *name = dot ? dot + 1 : s->db_class;
     struct memory_limits limits = memory_limits_default;
@@ -100,9 +121,11 @@ open_store(const struct settings *s, struct store **out, rh_error *err)
         return memory_open(out, &limits, err);
     if (strcasecmp(name, "NoDB") == 0)
         return none_open(out, err);
+    if (strcasecmp(name, "SQLiteDB") == 0)
+        return open_sqlite(self, out, err);
     return rh_fail(err, RH_EINVAL,
                    "db_class: there is no task database '%.80s' in this "
-                   "controller; it has DictDB and NoDB",
+                   "controller; it has DictDB, SQLiteDB and NoDB",
                    s->db_class);
 }
 
@@ -262,7 +285,7 @@ start_hub(struct runtime *self, const struct address *engine, rh_error *err)
     if (rc == 0)
         rc = new_session(self, &parts.session, err);
     if (rc == 0)
-        rc = open_store(s, &parts.store, err);
+        rc = open_store(self, &parts.store, err);
     if (rc == 0)
         log_info("Hub using DB backend: %s", parts.store->ops->name);
     // hubd owns the parts from here on, even half of them.
