@@ -54,7 +54,7 @@ build/clang/build.ninja: CMakeLists.txt $(STAMP)/venv
 build/asan/build.ninja: CMakeLists.txt $(STAMP)/venv
 	$(call configure,-DCMAKE_C_COMPILER=gcc -DCMAKE_BUILD_TYPE=Debug -DRH_SANITIZE=address$(comma)undefined -DRH_PYTHON=OFF)
 build/fuzz/build.ninja: CMakeLists.txt $(STAMP)/venv
-	$(call configure,-DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DRH_FUZZ=ON -DRH_PYTHON=OFF)
+	$(call configure,-DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DRH_SANITIZE=address$(comma)undefined -DRH_FUZZ=ON -DRH_PYTHON=OFF)
 comma := ,
 
 build/%/.built: build/%/build.ninja $(C_SOURCES)
