@@ -226,6 +226,25 @@ def test_the_death_of_an_engine(driver, engines):
     assert uuid not in driver.core.engines().values()
 
 
+def test_the_death_of_the_controller(start_controller, start_process):
+    controller = start_controller("--restore")
+    driver = Driver(controller)
+    args = [sys.executable, "-m", "roundhouse.engine"]
+    args += [f"--profile-dir={controller.profile_dir}", "--cluster-id="]
+    start_process(args, "engine", env=controller.env)
+    while not driver.core.engines():
+        driver.core.wait_engines(driver.core.engines_version, PATIENCE)
+    uuid = driver.core.engines()[0]
+    pid = driver.value(driver.apply(uuid, os.getpid))
+    pending = driver.apply(uuid, time.sleep, 0.5)
+    controller.kill()
+    driver.finish(pending)
+    assert json.loads(pending.content)["ename"] == "ConnectionLost"
+    start_controller("--restore", ipython_dir=controller.ipython_dir)
+    assert driver.value(driver.apply(uuid, os.getpid)) == pid
+    driver.close()
+
+
 def test_events(driver, engines, wait_until):
     def engine_events():
         return [e[1] for e in driver.events if e[0] == "engines"]
