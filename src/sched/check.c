@@ -280,7 +280,7 @@ check_sets(struct sched *s, size_t in_sets)
         CHECK(set->exclude || live == set->n_live);
         CHECK(set->exclude || !set->n_waiting || live);
     }
-    CHECK(waiting == in_sets);
+    CHECK(waiting == in_sets && s->n_in_sets == in_sets);
     CHECK(idle == s->n_idle_sets && length(&s->idle_sets) == idle);
     CHECK(s->excluding.n == exclude);
 }

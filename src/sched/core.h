@@ -266,6 +266,7 @@ struct sched {
     struct heap excluding;
     struct list idle_sets, fresh_sets;
     size_t n_idle_sets;
+    size_t n_in_sets; // tasks
 
     struct map engines; // live and in grace
     struct list engine_list;

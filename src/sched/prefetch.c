@@ -115,6 +115,8 @@ best_for(const struct sched *s, const struct engine *e)
 {
     struct task *best = s->place.n ? NULL : queue_first(s);
 
+    if (!s->n_in_sets)
+        return best;
     for (struct list *i = e->sets.next; i != &e->sets; i = i->next) {
         const struct set *set = LIST_ENTRY(i, struct member, link)->set;
         struct task *t = set->n_live == 1 ? set_first(set) : NULL;

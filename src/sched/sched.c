@@ -26,7 +26,7 @@ sched_config_init(struct sched_config *config)
         .max_deaths = 3,
         .prefetch_max = 32,
         .prefetch_us = 1000,
-        .overdue_ms = 5,
+        .overdue_ms = 10,
     };
 }
 

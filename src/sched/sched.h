@@ -65,7 +65,7 @@ struct sched_config {
 };
 
 /* leastload, hwm 1, seed 1, window 1,000,000, max_tasks 0, max_deaths 3,
- * nowhere_ms 0, prefetch_max 32, prefetch_us 1000, overdue_ms 5.
+ * nowhere_ms 0, prefetch_max 32, prefetch_us 1000, overdue_ms 10.
  */
 void sched_config_init(struct sched_config *config);
 

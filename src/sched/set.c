@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "sched/core.h"
 
-#define MAX_IDLE 64
+#define MAX_IDLE 32
 
 /* ---- what a task may run on -------------------------------------------- */
 
@@ -189,6 +189,7 @@ set_push(struct sched *s, struct task *t, const struct limits *limits)
     }
     if (list_empty(&self->fresh))
         list_append(&s->fresh_sets, &self->fresh);
+    s->n_in_sets++;
     t->set = self;
     t->queued = Q_SET;
     pheap_push(&self->waiting, &t->q.order);
@@ -203,6 +204,7 @@ set_remove(struct sched *s, struct task *t)
 
     pheap_remove(&self->waiting, &t->q.order);
     t->set = NULL;
+    s->n_in_sets--;
     top_update(s, self);
     if (--self->n_waiting == 0)
         set_idle(s, self);
@@ -241,6 +243,8 @@ best_excluding(const struct sched *s, size_t i, const struct engine *e,
 struct task *
 set_best(const struct sched *s, const struct engine *e, struct task *best)
 {
+    if (!s->n_in_sets)
+        return best;
     for (struct list *i = e->sets.next; i != &e->sets; i = i->next)
         best = sooner(best, set_first(LIST_ENTRY(i, struct member, link)->set));
     return best_excluding(s, 0, e, best);

@@ -62,6 +62,9 @@ test_states(void **state)
     expect(w, "t1", "why", "\"no registered engine may run it\"");
     expect(w, "t1", "n_tried", "1");
     expect(w, "t1", "restricted", "true");
+    world_submit(w, "c", "t5", "{}");
+    world_reply(w, "A", "t5", "unmet");
+    expect(w, "t5", "restricted", "true");
     world_pass(w, 5000);
     expect(w, "t1", "ok", "false");
     expect(w, "t2", "why", "\"it failed or was aborted\"");
@@ -92,9 +95,12 @@ test_running_and_delayed(void **state)
     world_reply(w, "A", "t3", "error");
     expect(w, "t3", "state", "\"delayed\"");
     expect(w, "t3", "retry_in_ms", "3000");
-    world_lost(w, "A", "", 1000);
+    world_lost(w, "A", "", 10000);
     expect(w, "t4", "why",
            "\"its engine is lost; it is given up when the grace time ends\"");
+    world_pass(w, 3000);
+    expect(w, "t3", "n_tried", "1");
+    expect(w, "t3", "restricted", "false"); // the one it was tried on is gone
     world_free(w);
 }
 

@@ -81,19 +81,25 @@ test_plainrandom_is_uniform(void **state)
  * that the use is more even than plain chance would have it.
  */
 static void
-test_twobin_prefers_the_longer_unused(void **state)
+check_twobin(const char *metadata)
 {
     struct world *w = start("twobin", 0, NULL);
     double off = 0;
 
-    (void)state;
-    submit_many(w, 0, 20000, "{}");
+    submit_many(w, 0, 10000, metadata);
     for (int i = 0; i < N; i++)
-        off += (count[i] - 2000.0) * (count[i] - 2000.0) / 2000.0;
+        off += (count[i] - 1000.0) * (count[i] - 1000.0) / 1000.0;
     assert_true(off < 4.0); // chi square of plain chance: 9 on average
-    for (int i = 0; i < N; i++)
-        assert_in_range(count[i], 1900, 2100);
     world_free(w);
+}
+
+static void
+test_twobin_prefers_the_longer_unused(void **state)
+{
+    (void)state;
+    check_twobin("{}");
+    check_twobin("{'targets': ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', "
+                 "'j']}");
 }
 
 /* Loads 0, 1, 3 and the rest full: weights 1e6, 1, 1/3; the idle one always. */
@@ -146,6 +152,29 @@ test_weighted_follows_the_weights(void **state)
     }
     // 50 expected; the standard deviation is 7.
     assert_in_range(b_wins, 20, 80);
+}
+
+/* The sums of weights survive engines that come and go. */
+static void
+test_weighted_with_many_engines(void **state)
+{
+    struct world *w = start("weighted", 1, NULL);
+    struct sched_stats st;
+    char name[16];
+
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        snprintf(name, sizeof(name), "a%d", i);
+        assert_int_equal(world_engine(w, name, 0), 0);
+        submit_many(w, i, i + 1, "{}");
+        if (i % 3 == 0)
+            assert_int_equal(world_lost(w, name, "", 0), 0);
+    }
+    submit_many(w, 100, 200, "{}");
+    sched_get_stats(w->s, &st);
+    assert_int_equal(st.n_engines, N + 66);
+    assert_int_equal(st.n_running, N + 66); // every one has exactly one
+    world_free(w);
 }
 
 /* The highest name, to see that it is asked and obeyed. */
@@ -285,6 +314,7 @@ main(void)
         cmocka_unit_test(test_twobin_prefers_the_longer_unused),
         cmocka_unit_test(test_weighted_prefers_the_idle),
         cmocka_unit_test(test_weighted_follows_the_weights),
+        cmocka_unit_test(test_weighted_with_many_engines),
         cmocka_unit_test(test_own_scheme),
         cmocka_unit_test(test_blacklists_in_all_schemes),
         cmocka_unit_test(test_names),

@@ -81,6 +81,29 @@ static const struct play placing[] = {
       "reply A t3 ok\n" "> dispatch A t4\n" "> relay t3 A\n"
       "reply A t4 ok\n" "> relay t4 A\n"
       "stat n_clients 0\n" },
+    { "a client that comes later does not get what it has missed",
+      "engine A\n"
+      "submit t0\n" "> dispatch A t0\n" "reply A t0 ok\n" "> relay t0 A\n"
+      "submit t1\n" "> dispatch A t1\n" "reply A t1 ok\n" "> relay t1 A\n"
+      "submit t2\n" "> dispatch A t2\n"
+      "submit t3\n" "submit t4\n" "submit@d u1\n" "submit@d u2\n"
+      "submit@d u3\n"
+      "reply A t2 ok\n" "> dispatch A u1\n" "> relay t2 A\n"
+      "reply A u1 ok\n" "> dispatch A t3\n" "> relay u1 A\n"
+      "reply A t3 ok\n" "> dispatch A u2\n" "> relay t3 A\n"
+      "reply A u2 ok\n" "> dispatch A t4\n" "> relay u2 A\n" },
+    { "nor one that was away",
+      "engine A\n"
+      "submit@d u0\n" "> dispatch A u0\n" "reply A u0 ok\n" "> relay u0 A\n"
+      "submit t0\n" "> dispatch A t0\n" "reply A t0 ok\n" "> relay t0 A\n"
+      "submit t1\n" "> dispatch A t1\n" "reply A t1 ok\n" "> relay t1 A\n"
+      "submit t2\n" "> dispatch A t2\n" "reply A t2 ok\n" "> relay t2 A\n"
+      "submit t3\n" "> dispatch A t3\n"
+      "submit t4\n" "submit t5\n" "submit@d u1\n" "submit@d u2\n"
+      "submit@d u3\n"
+      "reply A t3 ok\n" "> dispatch A u1\n" "> relay t3 A\n"
+      "reply A u1 ok\n" "> dispatch A t4\n" "> relay u1 A\n"
+      "reply A t4 ok\n" "> dispatch A u2\n" "> relay t4 A\n" },
     { "a higher priority goes first; beyond the bounds it is the bound",
       "engine A\n"
       "submit t0\n" "> dispatch A t0\n"
@@ -249,6 +272,13 @@ static const struct play depending[] = {
       "lost B 0 gone\n" "> answer t3 ImpossibleDependency\n"
       "> answer t2 EngineError B\n"
       "submit t4 {'follow': ['t1']}\n" "> answer t4 ImpossibleDependency\n" },
+    { "follow: a late reply of a lost engine, nobody can follow it",
+      "engine A\n" "engine B\n"
+      "submit t1\n" "> dispatch B t1\n" "submit t2\n" "> dispatch A t2\n"
+      "submit t3 {'after': ['t2'], 'follow': ['t1']}\n"
+      "lost B 1000\n"
+      "reply B t1 ok\n" "> relay t1 B\n" "> answer t3 ImpossibleDependency\n"
+      "~ where that ran, is gone\n" },
     { "follow any: it waits for the others when the first one's engine goes",
       "engine A\n" "engine B\n" "engine C\n"
       "submit t1\n" "> dispatch C t1\n" "submit t2\n" "> dispatch B t2\n"

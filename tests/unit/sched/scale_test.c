@@ -214,6 +214,34 @@ test_many_engines_and_sets(void **state)
     big_free(b);
 }
 
+/* Clients that have nothing to do are forgotten, sooner or later. */
+static void
+test_many_clients(void **state)
+{
+    enum { N = 2000 };
+    struct big *b = big_new(N, 1);
+    struct sched_stats st;
+
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        char client[16], metadata[64];
+
+        snprintf(client, sizeof(client), "c%d", i);
+        snprintf(metadata, sizeof(metadata), "{'priority': %d}", i % 50);
+        submit(b, client, i, metadata);
+    }
+    sched_check(b->w.s);
+    sched_get_stats(b->w.s, &st);
+    assert_int_equal(st.n_clients, N);
+    while (b->n)
+        reply_first(b, "ok");
+    assert_int_equal(b->n_answered, N);
+    sched_get_stats(b->w.s, &st);
+    assert_int_equal(st.n_clients, 0);
+    sched_check(b->w.s);
+    big_free(b);
+}
+
 /* A client with many tasks does not keep another one waiting. */
 static void
 test_fair_share(void **state)
@@ -279,6 +307,7 @@ main(void)
         cmocka_unit_test(test_graph_of_a_million),
         cmocka_unit_test(test_a_chain_falls),
         cmocka_unit_test(test_many_engines_and_sets),
+        cmocka_unit_test(test_many_clients),
         cmocka_unit_test(test_fair_share),
         cmocka_unit_test(test_memory_per_task),
     };

@@ -231,6 +231,7 @@ run_play(const struct play *play)
 
     sched_config_init(&config);
     config.window = 10000;
+    config.overdue_ms = 5;
     if (strncmp(at, "config ", 7) == 0) {
         line = strsep(&at, "\n");
         set_config(&config, line + 7);

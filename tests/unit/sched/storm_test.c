@@ -120,7 +120,8 @@ find_engine(struct storm *w, struct span uuid)
     for (int i = 0; i < w->n_engines; i++)
         if (span_is(uuid, w->engine[i].name))
             return i;
-    TRUE(!"a known engine");
+    fail_msg("seed %llu: engine %.*s is unknown", (unsigned long long)w->seed,
+             (int)uuid.n, (const char *)uuid.p);
     return -1;
 }
 
