@@ -1,8 +1,9 @@
 /* capture.c - two pipes
  *
  * A process that crashes writes its last words to descriptor 2 and is gone
- * before anybody reads the pipe.  So fatal signals first give descriptor 2
- * back and empty the pipe into it, then go the way they would have gone.
+ * before anybody has sent them.  So fatal signals wait a moment for the
+ * control thread to do that, give descriptor 2 back, repeat the words there,
+ * and then go the way they would have gone.
  */
 #include "engine/capture.h"
 
@@ -11,6 +12,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -19,40 +21,74 @@
 static const int fatal[] = {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL};
 #define N_FATAL (sizeof(fatal) / sizeof(fatal[0]))
 
+#define LAST_WORDS_MS 200 // that a dying process waits
+#define SEND_MS 20        // for ZeroMQ to send
+
+enum { CRASH_NONE, CRASH_ASKED, CRASH_DONE };
+
 /* For the handler, which gets no argument. */
 static struct {
-    int console, read_fd;
+    struct capture *capture;
+    int wake_fd;
     pid_t pid;
     struct sigaction old[N_FATAL];
-} last_words = {.console = -1};
+} last_words;
+
+static void
+pause_ms(int ms)
+{
+    const struct timespec t = {0, (long)ms * 1000000};
+
+    nanosleep(&t, NULL);
+}
+
+static bool
+put(int fd, const void *p, size_t n)
+{
+    return n == 0 || write(fd, p, n) == (ssize_t)n;
+}
+
+static void
+say_last_words(struct capture *self)
+{
+    const uint64_t one = 1;
+    const int console = self->pipe[ENGINE_STDERR].console;
+    char text[1024];
+    ssize_t n = 0;
+
+    atomic_store(&self->crash, CRASH_ASKED);
+    if (put(last_words.wake_fd, &one, sizeof(one)))
+        for (int ms = 0;
+             ms < LAST_WORDS_MS && atomic_load(&self->crash) != CRASH_DONE;
+             ms += 2)
+            pause_ms(2);
+    dup2(console, STDERR_FILENO);
+    (void)put(console, self->recent, self->n_recent);
+    do
+        n = read(self->pipe[ENGINE_STDERR].read_fd, text, sizeof(text));
+    while (n > 0 && put(console, text, (size_t)n));
+}
 
 static void
 on_fatal(int sig)
 {
-    char text[4096];
-    ssize_t n;
-
     for (size_t i = 0; i < N_FATAL; i++)
         if (fatal[i] == sig)
             sigaction(sig, &last_words.old[i], NULL);
-    if (last_words.console >= 0 && getpid() == last_words.pid) {
-        dup2(last_words.console, STDERR_FILENO);
-        while ((n = read(last_words.read_fd, text, sizeof(text))) > 0)
-            if (write(last_words.console, text, (size_t)n) < 0)
-                break;
-    }
+    if (last_words.capture && getpid() == last_words.pid)
+        say_last_words(last_words.capture);
     raise(sig); // delivered when we return
 }
 
 static void
-catch_fatal(const struct capture *self)
+catch_fatal(struct capture *self, int wake_fd)
 {
     struct sigaction action = {.sa_handler = on_fatal, .sa_flags = SA_ONSTACK};
 
     sigemptyset(&action.sa_mask);
-    last_words.read_fd = self->pipe[ENGINE_STDERR].read_fd;
+    last_words.wake_fd = wake_fd;
     last_words.pid = getpid();
-    last_words.console = self->pipe[ENGINE_STDERR].console;
+    last_words.capture = self;
     for (size_t i = 0; i < N_FATAL; i++)
         sigaction(fatal[i], &action, &last_words.old[i]);
 }
@@ -65,7 +101,7 @@ release_fatal(void)
     for (size_t i = 0; i < N_FATAL; i++)
         if (sigaction(fatal[i], NULL, &now) == 0 && now.sa_handler == on_fatal)
             sigaction(fatal[i], &last_words.old[i], NULL);
-    last_words.console = -1;
+    last_words.capture = NULL;
 }
 
 int
@@ -97,7 +133,7 @@ capture_init(struct capture *self, rh_error *err)
 }
 
 int
-capture_begin(struct capture *self, rh_error *err)
+capture_begin(struct capture *self, int wake_fd, rh_error *err)
 {
     for (int i = 0; i < 2; i++) {
         struct capture_pipe *p = &self->pipe[i];
@@ -113,7 +149,7 @@ capture_begin(struct capture *self, rh_error *err)
     }
     self->active = true;
     log_to_fd(self->pipe[ENGINE_STDERR].console);
-    catch_fatal(self);
+    catch_fatal(self, wake_fd);
     return 0;
 }
 
@@ -159,6 +195,22 @@ complete(const uint8_t *p, size_t n)
                : n - 1 - back;
 }
 
+static void
+remember(struct capture *self, const uint8_t *p, size_t n)
+{
+    const size_t cap = sizeof(self->recent);
+    size_t keep = n < cap ? cap - n : 0;
+
+    if (n > cap) {
+        p += n - cap;
+        n = cap;
+    }
+    keep = keep < self->n_recent ? keep : self->n_recent;
+    memmove(self->recent, self->recent + self->n_recent - keep, keep);
+    memcpy(self->recent + keep, p, n);
+    self->n_recent = keep + n;
+}
+
 /* One pipe.  False: nothing more to do now. */
 static bool
 pump_one(struct capture *self, int which, struct iopub *iopub, bool whole)
@@ -169,6 +221,8 @@ pump_one(struct capture *self, int which, struct iopub *iopub, bool whole)
 
     if (p->n < sizeof(p->held)) {
         got = read(p->read_fd, p->held + p->n, sizeof(p->held) - p->n);
+        if (got > 0 && which == ENGINE_STDERR)
+            remember(self, p->held + p->n, (size_t)got);
         p->n += got > 0 ? (size_t)got : 0;
     }
     n = whole && got <= 0 ? p->n : complete(p->held, p->n);
@@ -181,24 +235,6 @@ pump_one(struct capture *self, int which, struct iopub *iopub, bool whole)
     return done == n && got > 0;
 }
 
-void
-capture_pump(struct capture *self, struct iopub *iopub, bool whole)
-{
-    struct pollfd item[2] = {
-        {.fd = self->pipe[0].read_fd, .events = POLLIN},
-        {.fd = self->pipe[1].read_fd, .events = POLLIN},
-    };
-
-    // Nearly always there is nothing: one system call to know.
-    if (poll(item, 2, 0) <= 0 && !capture_is_stuck(self))
-        return;
-    pthread_mutex_lock(&self->lock);
-    for (int i = 0; i < 2; i++)
-        while (pump_one(self, i, iopub, whole))
-            ;
-    pthread_mutex_unlock(&self->lock);
-}
-
 bool
 capture_is_stuck(struct capture *self)
 {
@@ -208,4 +244,49 @@ capture_is_stuck(struct capture *self)
     stuck = self->pipe[0].n || self->pipe[1].n;
     pthread_mutex_unlock(&self->lock);
     return stuck;
+}
+
+/* Is there anything to do although the pipes are empty? */
+static bool
+is_waiting(struct capture *self, bool whole)
+{
+    bool recent;
+
+    if (capture_is_stuck(self))
+        return true;
+    pthread_mutex_lock(&self->lock);
+    recent = self->n_recent > 0;
+    pthread_mutex_unlock(&self->lock);
+    return whole && recent;
+}
+
+void
+capture_pump(struct capture *self, struct iopub *iopub, bool whole)
+{
+    struct pollfd item[2] = {
+        {.fd = self->pipe[0].read_fd, .events = POLLIN},
+        {.fd = self->pipe[1].read_fd, .events = POLLIN},
+    };
+
+    // Nearly always there is nothing: one system call to know.
+    if (poll(item, 2, 0) <= 0 && !is_waiting(self, whole))
+        return;
+    pthread_mutex_lock(&self->lock);
+    for (int i = 0; i < 2; i++)
+        while (pump_one(self, i, iopub, whole))
+            ;
+    if (whole && atomic_load(&self->crash) == CRASH_NONE)
+        self->n_recent = 0;
+    pthread_mutex_unlock(&self->lock);
+}
+
+void
+capture_last_words(struct capture *self, struct iopub *iopub)
+{
+    if (atomic_load(&self->crash) != CRASH_ASKED)
+        return;
+    capture_pump(self, iopub, true);
+    iopub_flush(iopub);
+    pause_ms(SEND_MS);
+    atomic_store(&self->crash, CRASH_DONE);
 }

@@ -8,6 +8,7 @@
 #define ENGINE_CAPTURE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "engine/iopub.h"
@@ -20,15 +21,20 @@ struct capture_pipe {
 };
 
 struct capture {
-    pthread_mutex_t lock;        // guards pipe[].n and held
+    pthread_mutex_t lock;        // guards pipe[].n, held and recent
     struct capture_pipe pipe[2]; // ORDER engine_stream
+    uint8_t recent[4096];        // the end of this job's standard error
+    size_t n_recent;
+    atomic_int crash; // see on_fatal
     bool active;
 };
 
 int capture_init(struct capture *self, rh_error *err);
 void capture_fini(struct capture *self); // gives the descriptors back
-/* From now on 1 and 2 are pipes; the log moves to the original. */
-int capture_begin(struct capture *self, rh_error *err);
+/* From now on 1 and 2 are pipes; the log moves to the original.  'wake_fd' is
+ * an eventfd of the thread that pumps.
+ */
+int capture_begin(struct capture *self, int wake_fd, rh_error *err);
 /* Move what has been written to iopub, without waiting.  With 'whole', as at
  * the end of a job, incomplete characters as well.
  */
@@ -36,5 +42,10 @@ void capture_pump(struct capture *self, struct iopub *iopub, bool whole);
 /* Iopub could not take all: pump again soon, the pipes are not worth polling.
  */
 bool capture_is_stuck(struct capture *self);
+
+/* A thread of this process is about to die of a signal and waits: send what
+ * there is, then it goes on.  Cheap if nobody does.
+ */
+void capture_last_words(struct capture *self, struct iopub *iopub);
 
 #endif /* ENGINE_CAPTURE_H */

@@ -583,6 +583,7 @@ control_main(void *arg)
             clear_event(self->term_fd);
             begin_stop(self, "SIGTERM");
         }
+        capture_last_words(&self->capture, &self->iopub);
         capture_pump(&self->capture, &self->iopub, false);
         now = clock_mono_ms();
         if (item[OUTPUT].revents)

@@ -172,7 +172,7 @@ serve(struct engine *self)
     iopub_status(&self->iopub, "starting");
     rc = self->interp->start(self->interp->ctx, self, &err);
     if (rc == 0 && self->config->capture)
-        rc = capture_begin(&self->capture, &err);
+        rc = capture_begin(&self->capture, self->iopub.wake_fd, &err);
     if (rc == 0) {
         shell_serve(self);
     } else {

@@ -213,16 +213,21 @@ def test_redirection_still_works(kit):
     assert kit.text(msg_id) == "not caught\n"
 
 
-def test_last_words_reach_the_log(kit):
+def test_last_words_reach_client_and_log(kit):
     def crash():
         import os
 
         os.write(2, b"this went wrong\n")
         os.abort()
 
-    kit.send(crash)
+    msg_id = kit.send(crash)
+    while True:
+        m = kit.next_output(msg_id)
+        if m.type == "stream":
+            break
+    assert m.content == {"name": "stderr", "text": "this went wrong\n"}
     assert kit.process.wait() == -signal.SIGABRT
-    assert "this went wrong" in kit.process.log()
+    assert kit.process.log().count("this went wrong") == 1
 
 
 @pytest.mark.parametrize(
