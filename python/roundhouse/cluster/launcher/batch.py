@@ -367,7 +367,9 @@ class BatchSystemLauncher(BaseLauncher):
             )
         if self.state == "running":
             await in_thread(
-                lambda: self.run_command([*self.signal_command, str(sig), self.job_id])
+                lambda: self.run_command(
+                    [*self.signal_command, str(int(sig)), self.job_id]
+                )
             )
 
     def get_output(self, remove: bool = False) -> str:
