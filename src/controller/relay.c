@@ -242,6 +242,7 @@ struct source {
 static bool
 drain(struct relay *self, const struct source *source)
 {
+    poller_touch(&self->poller, source->sock);
     for (int i = 0; i < BATCH; i++) {
         struct msg *m = NULL;
         rh_error err;
@@ -285,29 +286,40 @@ static void *
 run(void *ctx)
 {
     struct relay *self = ctx;
-    struct source source[RELAY_ITEMS];
-    struct net_pollitem item[RELAY_ITEMS];
+    struct source source[RELAY_SOURCES];
     size_t n = list_sources(self, source);
     bool more = false;
 
-    for (size_t i = 0; i < n; i++)
-        item[i] = (struct net_pollitem){source[i].sock, -1, NET_IN, 0};
-    item[n] = (struct net_pollitem){NULL, channel_fd(self->inbox), NET_IN, 0};
-    item[n + 1] = (struct net_pollitem){NULL, self->worker.wake_fd, NET_IN, 0};
     while (!worker_stopping(&self->worker)) {
-        if (net_poll(item, n + 2, more ? 0 : relay_time_left(self)) < 0)
-            continue;
+        poller_wait(&self->poller, more ? 0 : relay_time_left(self));
         self->now = clock_mono_ms();
         self->wall_us = clock_wall_us();
-        if (item[n].revents)
+        if (poller_ready(&self->poller, n))
             relay_take_notes(self);
         more = false;
         for (size_t i = 0; i < n; i++)
-            if (item[i].revents)
+            if (poller_ready(&self->poller, i))
                 more |= drain(self, &source[i]);
         relay_do_due(self);
     }
     return NULL;
+}
+
+/* Slots as list_sources has them, then the inbox, then the wake-up. */
+static int
+fill_poller(struct relay *self, rh_error *err)
+{
+    struct source source[RELAY_SOURCES];
+    size_t n = list_sources(self, source);
+    int rc = poller_init(&self->poller, err);
+
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = poller_add(&self->poller, source[i].sock, -1, err);
+    if (rc == 0)
+        rc = poller_add(&self->poller, NULL, channel_fd(self->inbox), err);
+    if (rc == 0)
+        rc = poller_add(&self->poller, NULL, self->worker.wake_fd, err);
+    return rc;
 }
 
 // ---------------------------------------------------------------------------
@@ -357,6 +369,8 @@ relay_start(struct relay *self, struct relay_sockets *sock,
         rc = broadcast_new(&self->broadcast, self->session, &self->sender,
                            &port, err);
     if (rc == 0)
+        rc = fill_poller(self, err);
+    if (rc == 0)
         rc = worker_start(&self->worker, "relay", run, self, err);
     return rc;
 }
@@ -382,6 +396,7 @@ relay_fini(struct relay *self)
     roster_fini(&self->roster);
     sender_fini(&self->sender);
     session_free(&self->session);
+    poller_fini(&self->poller);
     relay_close_sockets(&self->sock);
     channel_free(&self->inbox, note_drop);
 }

@@ -10,6 +10,7 @@
 #include "controller/broadcast.h"
 #include "controller/complain.h"
 #include "controller/feed.h"
+#include "controller/poller.h"
 #include "controller/roster.h"
 #include "controller/worker.h"
 #include "net/net.h"
@@ -25,7 +26,7 @@ struct relay_sockets {
     struct net_sock *iopub_in, *iopub_out;
 };
 
-#define RELAY_ITEMS (N_LANES + LANE_MUX + 1 + CONN_BROADCAST_MAX + 3)
+#define RELAY_SOURCES (N_LANES + LANE_MUX + 1 + CONN_BROADCAST_MAX + 1)
 
 struct relay {
     struct worker worker;
@@ -36,6 +37,7 @@ struct relay {
     atomic_ullong seen;        // engine events known here
     atomic_ullong settled;     // and done with: nothing is owed any more
 
+    struct poller poller;
     struct session *session; // owned
     const char *scheme;      // of signatures; borrowed
     struct sender sender;

@@ -24,10 +24,13 @@ socket_of(const struct relay *self, const struct peer *peer, enum lane lane)
 
 /* [uuid, client, ...]: the first two go as copies, the rest is shared. */
 static int
-send_now(const struct relay *self, const struct peer *peer, enum lane lane,
+send_now(struct relay *self, const struct peer *peer, enum lane lane,
          struct msg *m)
 {
-    return net_send(socket_of(self, peer, lane), m->frame, 2, m, 2, NULL);
+    struct net_sock *sock = socket_of(self, peer, lane);
+
+    poller_touch(&self->poller, sock);
+    return net_send(sock, m->frame, 2, m, 2, NULL);
 }
 
 void
@@ -59,6 +62,7 @@ relay_to_client(struct relay *self, enum lane lane, struct msg *m,
             nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
         return;
     }
+    poller_touch(&self->poller, self->sock.client[lane]);
     rc = net_send(self->sock.client[lane], m->frame, n_prefix, m, first, &err);
     if (rc < 0)
         complain(&self->complain, self->now, "a reply is lost: %s",

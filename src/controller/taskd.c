@@ -40,6 +40,7 @@ dispatch(void *ctx, const struct sched_peer *engine, struct msg *request)
 {
     struct taskd *self = ctx;
 
+    poller_touch(&self->poller, self->engine);
     return net_send(self->engine, &engine->uuid, 1, request, 0, NULL);
 }
 
@@ -57,6 +58,7 @@ relay(void *ctx, struct span client, struct span uuid, struct msg *reply,
     feed_copy(&self->feed, HUB_OUTTASK, reply, self->now);
     if (span_eq(client, hub_client()))
         return 0;
+    poller_touch(&self->poller, self->client);
     return net_send(self->client, prefix, 2, reply, 2, NULL);
 }
 
@@ -117,6 +119,7 @@ answer(void *ctx, const struct sched_answer *what)
     if (rc < 0)
         return rc;
     feed_copy(&self->feed, HUB_OUTTASK, m, self->now);
+    poller_touch(&self->poller, self->client);
     if (!span_eq(what->client, hub_client()))
         rc = net_send(self->client, NULL, 0, m, 0, NULL);
     msg_unref(&m);
@@ -230,6 +233,7 @@ refuse_nonsense(struct taskd *self, struct msg *m)
                            },
                            &reply, NULL)
                == 0) {
+        poller_touch(&self->poller, self->client);
         (void)net_send(self->client, NULL, 0, reply, 0, NULL);
         msg_unref(&reply);
     }
@@ -378,6 +382,7 @@ typedef void on_msg_fn(struct taskd *self, struct msg *m);
 static bool
 drain(struct taskd *self, struct net_sock *sock, on_msg_fn *fn)
 {
+    poller_touch(&self->poller, sock);
     for (int i = 0; i < BATCH; i++) {
         struct msg *m = NULL;
         rh_error err;
@@ -419,46 +424,58 @@ time_left(const struct taskd *self)
 {
     int64_t left = self->due == INT64_MAX ? INT64_MAX : self->due - self->now;
 
-    if (self->stuck && left > STUCK_MS)
-        left = STUCK_MS;
     if (left == INT64_MAX)
         return -1;
     return left <= 0 ? 0 : (int)(left < 3600000 ? left : 3600000);
 }
 
+enum slot { SLOT_ENGINE, SLOT_CLIENT, SLOT_INBOX };
+
 static void *
 run(void *ctx)
 {
     struct taskd *self = ctx;
-    struct net_pollitem item[] = {
-        {.sock = self->engine, .events = NET_IN},
-        {.sock = self->client, .events = NET_IN},
-        {.fd = channel_fd(self->inbox), .events = NET_IN},
-        {.fd = self->worker.wake_fd, .events = NET_IN},
-    };
     bool more = false;
 
     while (!worker_stopping(&self->worker)) {
-        // Without memory for a task, more of them are not even looked at.
-        size_t first = self->stuck ? 2 : 0;
+        const struct timespec pause = {.tv_nsec = STUCK_MS * 1000 * 1000};
 
-        item[0].revents = item[1].revents = 0;
-        if (net_poll(item + first, 4 - first, more ? 0 : time_left(self)) < 0)
-            continue;
+        // Without memory for a task, more of them are not even looked at.
+        if (self->stuck)
+            nanosleep(&pause, NULL);
+        poller_wait(&self->poller, more ? 0 : time_left(self));
         self->now = clock_mono_ms();
         self->wall_us = clock_wall_us();
-        if (item[2].revents)
+        if (poller_ready(&self->poller, SLOT_INBOX))
             take_notes(self);
         retry_stuck(self);
         // Replies first: they make room for requests.
-        more = item[0].revents && drain(self, self->engine, on_reply);
-        more |= item[1].revents && drain(self, self->client, on_request);
+        more = poller_ready(&self->poller, SLOT_ENGINE)
+               && drain(self, self->engine, on_reply);
+        more |= poller_ready(&self->poller, SLOT_CLIENT)
+                && drain(self, self->client, on_request);
         if (self->now >= self->due) {
             self->due = INT64_MAX; // the scheduler says when again
             sched_on_tick(self->sched, self->now);
         }
     }
     return NULL;
+}
+
+static int
+fill_poller(struct taskd *self, rh_error *err)
+{
+    int rc = poller_init(&self->poller, err);
+
+    if (rc == 0)
+        rc = poller_add(&self->poller, self->engine, -1, err);
+    if (rc == 0)
+        rc = poller_add(&self->poller, self->client, -1, err);
+    if (rc == 0)
+        rc = poller_add(&self->poller, NULL, channel_fd(self->inbox), err);
+    if (rc == 0)
+        rc = poller_add(&self->poller, NULL, self->worker.wake_fd, err);
+    return rc;
 }
 
 // ---------------------------------------------------------------------------
@@ -511,6 +528,8 @@ taskd_start(struct taskd *self, struct net_sock **client,
     if (rc == 0)
         rc = sched_new(&self->sched, config, &port, err);
     if (rc == 0)
+        rc = fill_poller(self, err);
+    if (rc == 0)
         rc = worker_start(&self->worker, "task", run, self, err);
     return rc;
 }
@@ -523,6 +542,7 @@ taskd_fini(struct taskd *self)
     msg_unref(&self->stuck);
     sender_fini(&self->sender);
     session_free(&self->session);
+    poller_fini(&self->poller);
     net_close(&self->client);
     net_close(&self->engine);
     channel_free(&self->inbox, note_drop);

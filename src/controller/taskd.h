@@ -5,6 +5,7 @@
 #include "base/channel.h"
 #include "controller/complain.h"
 #include "controller/feed.h"
+#include "controller/poller.h"
 #include "controller/worker.h"
 #include "net/net.h"
 #include "sched/sched.h"
@@ -24,6 +25,7 @@ struct taskd {
     struct channel *relay;            // borrowed; it talks to the engines
     atomic_ullong seen;               // engine events known here
 
+    struct poller poller;
     struct sched *sched;
     struct session *session; // owned
     const char *scheme;      // of signatures; borrowed
