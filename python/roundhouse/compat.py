@@ -103,24 +103,17 @@ def _go_first() -> None:
     sys.meta_path[:] = [_finder, *(f for f in sys.meta_path if f is not _finder)]
 
 
-def stand_in_if_missing() -> None:
-    """Let ``import ipyparallel`` find this package where the real one is not.
-
-    Engines do it: what upstream's clients send imports it by name.
-    """
-    if _finder not in sys.meta_path:
-        sys.meta_path.append(_finder)
-
-
 def bind_kernel(**kwargs: Any) -> None:
     """Inside an engine: open it to Jupyter frontends as a kernel.
 
     Raises RuntimeError outside an engine.
     """
     engine = sys.modules.get(f"{HOME}.engine")
+    if engine is None:
+        raise RuntimeError("bind_kernel works only inside an engine")
     bind = getattr(engine, "bind_kernel", None)
     if bind is None:
-        raise RuntimeError("bind_kernel works only inside an engine")
+        raise RuntimeError("this engine cannot be opened as a Jupyter kernel")
     bind(**kwargs)
 
 

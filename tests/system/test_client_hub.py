@@ -1,6 +1,7 @@
 """What the hub is asked, on our controller and on the real one."""
 
 import os
+import time
 from datetime import datetime, timezone
 
 import pytest
@@ -20,10 +21,16 @@ def idle(rc, wait_until):
     wait_until(nothing)
 
 
-def test_result_from_another_client(rc, cluster):
+def known_to_hub(rc, msg_ids, wait_until):
+    """The hub hears of tasks a little later than those who run them."""
+    wait_until(lambda: set(msg_ids) <= set(rc.hub_history()))
+
+
+def test_result_from_another_client(rc, cluster, wait_until):
     other = cluster.client()
     ar = rc[:].apply_async(pow, 2, 10)
     assert ar.get(60) == [1024] * len(rc)
+    known_to_hub(other, ar.msg_ids, wait_until)
     got = other.get_result(ar.msg_ids)
     assert isinstance(got, ipp.AsyncHubResult)
     assert got.get(60) == [1024] * len(rc)
@@ -34,19 +41,21 @@ def test_result_from_another_client(rc, cluster):
     assert type(rc.get_result(ar)) is ipp.AsyncResult
 
 
-def test_large_results_from_another_client(rc, cluster):
+def test_large_results_from_another_client(rc, cluster, wait_until):
     numpy = pytest.importorskip("numpy")
     other = cluster.client()
     ars = [rc[i % len(rc)].apply_async(bytes, [i] * 3000) for i in range(5)]
     ars.append(rc[0].apply_async(numpy.arange, 5000))
     want = [a.get(60) for a in ars]
+    known_to_hub(other, [a.msg_id for a in ars], wait_until)
     got = other.get_result([a.msg_id for a in ars]).get(60)
     assert got[:5] == want[:5] and numpy.array_equal(got[5], want[5])
 
 
-def test_waiting_for_another_clients_task(rc, cluster):
+def test_waiting_for_another_clients_task(rc, cluster, wait_until):
     other = cluster.client()
-    ar = rc.load_balanced_view().apply_async(__import__("time").sleep, 0.5)
+    ar = rc.load_balanced_view().apply_async(time.sleep, 1)
+    known_to_hub(other, ar.msg_ids, wait_until)
     got = other.get_result(ar.msg_id)
     assert not got.ready()
     with pytest.raises(TimeoutError):
@@ -54,10 +63,11 @@ def test_waiting_for_another_clients_task(rc, cluster):
     assert got.get(60) is None
 
 
-def test_errors_of_another_clients_task(rc, cluster):
+def test_errors_of_another_clients_task(rc, cluster, wait_until):
     other = cluster.client()
     ar = rc[0].apply_async(pow, 1, "x")
     assert ar.exception(60).ename == "TypeError"
+    known_to_hub(other, ar.msg_ids, wait_until)
     with pytest.raises(ipp.RemoteError, match="TypeError"):
         other.get_result(ar.msg_id).get(60)
     with pytest.raises(ipp.RemoteError, match="No such message"):
@@ -69,6 +79,7 @@ def test_execute_from_another_client(rc, cluster, wait_until):
     ar = rc[0].execute("print('said'); 40 + 2", silent=False)
     ar.get(60)
     ar.wait_for_output(60)
+    known_to_hub(other, ar.msg_ids, wait_until)
     wait_until(lambda: other.get_result(ar.msg_id, block=True).stdout == "said\n")
     got = other.get_result(ar.msg_id)
     assert repr(got.get(60)) == repr(ar.get())
