@@ -17,6 +17,7 @@
 
 struct client_object {
     PyObject_HEAD struct rh_client *client; // NULL: not connected
+    bool running;                           // a thread is in run()
     PyObject *weakrefs;
 };
 
@@ -758,14 +759,38 @@ serve(struct core_state *st, struct event *event, int n, PyObject *on_event)
     }
 }
 
+/* Until the client is closed (0) or an exception is set (-1). */
+static int
+run(struct core_state *st, struct rh_client *client, PyObject *on_event)
+{
+    struct event event[EVENT_BATCH];
+    rh_error err = {0};
+    int n;
+
+    for (;;) {
+        Py_BEGIN_ALLOW_THREADS n =
+            client_events(client, event, EVENT_BATCH, -1, &err);
+        Py_END_ALLOW_THREADS lend_sweep();
+        if (n > 0)
+            serve(st, event, n, on_event);
+        if (n == RH_ECLOSED)
+            return 0;
+        if (n < 0 && n != RH_EINTR) {
+            core_raise(st, n, &err);
+            return -1;
+        }
+        if (PyErr_CheckSignals() < 0)
+            return -1;
+    }
+}
+
 static PyObject *
 Client_run(PyObject *op, PyTypeObject *cls, PyObject *const *args,
            Py_ssize_t nargs, PyObject *kwnames)
 {
+    struct client_object *self = (struct client_object *)op;
     struct rh_client *client = client_of(op, cls);
-    struct event event[EVENT_BATCH];
-    rh_error err = {0};
-    int n;
+    int rc;
 
     (void)kwnames;
     if (!client)
@@ -774,19 +799,16 @@ Client_run(PyObject *op, PyTypeObject *cls, PyObject *const *args,
         PyErr_SetString(PyExc_TypeError, "run() takes one function");
         return NULL;
     }
-    for (;;) {
-        Py_BEGIN_ALLOW_THREADS n =
-            client_events(client, event, EVENT_BATCH, -1, &err);
-        Py_END_ALLOW_THREADS lend_sweep();
-        if (n > 0)
-            serve(core_state(cls), event, n, args[0]);
-        if (n == RH_ECLOSED)
-            Py_RETURN_NONE;
-        if (n < 0 && n != RH_EINTR)
-            return core_raise(core_state(cls), n, &err);
-        if (PyErr_CheckSignals() < 0)
-            return NULL;
+    if (self->running) {
+        PyErr_SetString(PyExc_RuntimeError, "run() is running already");
+        return NULL;
     }
+    self->running = true;
+    rc = run(core_state(cls), client, args[0]);
+    self->running = false;
+    if (rc < 0)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 /* ---- the type --------------------------------------------------------- */

@@ -216,9 +216,8 @@ def test_the_death_of_an_engine(driver, engines):
     for request in requests:
         content = json.loads(request.content)
         assert content["ename"] == "EngineError"
-        assert content["evalue"] == (
-            f"Engine {number} died while running task {request.msg_id!r}"
-        )
+        # The controller may be faster than the client to say so.
+        assert content["evalue"].startswith(f"Engine {number} ")
         assert request.engine_uuid == uuid
     late = driver.apply(uuid, len, ())
     assert late.done and late.output_done
@@ -424,7 +423,7 @@ def test_memory_stays_flat(driver, engine):
     assert resident() - before < 8 << 20
 
 
-def test_what_is_refused(driver, engine):
+def test_what_is_refused(driver, engine, wait_until):
     submit = driver.core.submit
     with pytest.raises(ValueError, match="uuid"):
         submit(_core.MUX, None, "x", b"", b"")
@@ -438,6 +437,9 @@ def test_what_is_refused(driver, engine):
         driver.core.wait([1])
     with pytest.raises(ValueError, match="number"):
         driver.core.wait([], float("nan"))
+    wait_until(lambda: driver.events, what="run() is running")
+    with pytest.raises(RuntimeError, match="already"):
+        driver.core.run(print)
     with pytest.raises(TypeError):
         _core.Request()
     with pytest.raises(_core.ProtocolError):
