@@ -58,6 +58,11 @@ RH_API const char *rh_code_exception(int code);
 RH_API int rh_fail(rh_error *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+#ifdef __clang_analyzer__
+/* Static analysis of one file cannot know that the code comes back. */
+#define rh_fail(err, code, ...) (rh_fail((err), (code), __VA_ARGS__), (code))
+#endif
+
 #ifdef __cplusplus
 }
 #endif

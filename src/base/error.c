@@ -48,6 +48,8 @@ rh_code_exception(int code)
     return find(code)->exception;
 }
 
+#undef rh_fail // of the analyzer
+
 int
 rh_fail(rh_error *err, int code, const char *fmt, ...)
 {

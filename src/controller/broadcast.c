@@ -644,7 +644,7 @@ broadcast_on_request(struct broadcast *self, struct msg *m, int64_t wall_us,
                      rh_error *err)
 {
     struct scan_field field[2];
-    struct header_view header;
+    struct header_view header = {.msg_id = SPAN_NONE};
     struct flight *flight = NULL;
     rh_error why;
     int rc;
@@ -677,7 +677,7 @@ int
 broadcast_on_reply(struct broadcast *self, struct msg *m, int64_t wall_us,
                    rh_error *err)
 {
-    struct header_view parent;
+    struct header_view parent = {.msg_id = SPAN_NONE};
     struct flight *flight;
     struct part *part;
     int rc;

@@ -242,7 +242,7 @@ int
 controller_main(int argc, char *const *argv)
 {
     static struct runtime self; // large, and one per process
-    enum option_action action;
+    enum option_action action = 0;
     rh_error err;
     int rc;
 

@@ -95,7 +95,7 @@ listen_on(const char *host, int port, rh_error *err)
 static int
 port_of(int fd)
 {
-    struct sockaddr_storage addr;
+    struct sockaddr_storage addr = {.ss_family = AF_UNSPEC};
     socklen_t n = sizeof(addr);
     in_port_t port = 0;
 

@@ -117,9 +117,9 @@ relay_answer_fault(struct relay *self, enum lane lane, struct msg *m,
                    struct span text)
 {
     const struct span ident[] = {m->frame[1], m->frame[0]};
-    struct header_view header;
+    struct header_view header = {.msg_id = SPAN_NONE};
     struct buf metadata;
-    struct msg *reply;
+    struct msg *reply = NULL;
     rh_error err;
     int rc;
 
@@ -156,7 +156,7 @@ relay_answer_fault(struct relay *self, enum lane lane, struct msg *m,
                              },
                              &reply, &err);
     buf_fini(&metadata);
-    if (rc < 0) {
+    if (!reply) {
         complain_quietly(&self->complain, self->now, "not answered: %s",
                          err.text);
         return;

@@ -228,7 +228,7 @@ on_withdraw(struct engine *self, struct msg *m, struct span content,
 
 /* What may be asked, and the type of its reply. */
 // clang-format off
-static const struct {
+static const struct route {
     const char *request, *reply;
     control_fn *fn;
 } routes[] = {
@@ -323,23 +323,30 @@ act(struct engine *self, const struct verdict *v)
         begin_stop(self, "shutdown requested");
 }
 
+static const struct route *
+find_route(struct span msg_type)
+{
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
+        if (span_is(msg_type, routes[i].request))
+            return &routes[i];
+    return NULL;
+}
+
 static void
 dispatch(struct engine *self, struct msg *m, const struct header_view *header)
 {
+    const struct route *route = find_route(header->msg_type);
     struct verdict v = {.reply = NULL};
     char type[64];
-    size_t i, n = sizeof(routes) / sizeof(routes[0]);
 
-    for (i = 0; i < n && !span_is(header->msg_type, routes[i].request); i++)
-        ;
-    if (i == n) {
+    if (!route) {
         log_warn("no such control request: '%s'",
                  log_escape(header->msg_type, type, sizeof(type)));
         return;
     }
-    v.reply = routes[i].reply;
+    v.reply = route->reply;
     (void)iopub_status_for(&self->iopub, "busy", m);
-    routes[i].fn(self, m, msg_part(m, MSG_CONTENT), &v);
+    route->fn(self, m, msg_part(m, MSG_CONTENT), &v);
     if (!v.deferred) {
         send_reply(self, m, &v);
         (void)iopub_status_for(&self->iopub, "idle", m);

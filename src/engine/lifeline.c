@@ -182,10 +182,10 @@ lifeline_close(int *fd, const char *reason)
         return;
     if (reason) {
         n = snprintf(line, sizeof(line), "EXIT %s\n", reason);
-        // Best effort: the close alone says as much.
+        // The close alone says as much.
         if (n > 0 && (size_t)n < sizeof(line)
             && send(*fd, line, (size_t)n, MSG_NOSIGNAL) < 0)
-            reason = NULL;
+            log_debug("no last words to the controller: %s", reason);
     }
     atomic_store(&held, -1);
     close(*fd);

@@ -178,7 +178,7 @@ take_message(struct engine *self, struct msg *m, rh_error *err)
         rc = session_admit(self->verifier, m, err);
     if (rc == 0)
         rc = scan_header(msg_part(m, MSG_HEADER), &header, err);
-    if (rc < 0) {
+    if (rc != 0) {
         log_warn("dropped a registration message: %s", err->text);
         return 0;
     }
