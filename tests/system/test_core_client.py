@@ -219,10 +219,13 @@ def test_the_death_of_an_engine(driver, engines):
         # The controller may be faster than the client to say so.
         assert content["evalue"].startswith(f"Engine {number} ")
         assert request.engine_uuid == uuid
+    version = driver.core.engines_version
+    while uuid in driver.core.engines().values():  # the news takes another way
+        assert driver.core.wait_engines(version, PATIENCE)
+        version = driver.core.engines_version
     late = driver.apply(uuid, len, ())
     assert late.done and late.output_done
     assert "is not registered" in json.loads(late.content)["evalue"]
-    assert uuid not in driver.core.engines().values()
 
 
 def test_the_death_of_the_controller(start_controller, start_process):
