@@ -108,7 +108,9 @@ def measure_cluster(module: str, quick: bool) -> dict:
                 r.get()
 
         out["rate_direct"] = rate(lambda i: direct.apply_async(noop, i), wait, tasks)
-        out["rate_balanced"] = rate(lambda i: balanced.apply_async(noop, i), wait, tasks)
+        out["rate_balanced"] = rate(
+            lambda i: balanced.apply_async(noop, i), wait, tasks
+        )
 
         last = [None]
 

@@ -112,7 +112,8 @@ def main() -> None:
     text = table(medians, about)
     (args.out / "results.md").write_text(text)
     (args.out / "results.json").write_text(
-        json.dumps({"about": about, "medians": medians, "rounds": rounds}, indent=2) + "\n"
+        json.dumps({"about": about, "medians": medians, "rounds": rounds}, indent=2)
+        + "\n"
     )
     print(text)
 

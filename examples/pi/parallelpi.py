@@ -31,7 +31,10 @@ def arguments() -> argparse.Namespace:
     p.add_argument("-n", "--engines", type=int, default=4, help="engines (default 4)")
     p.add_argument("--files", type=int, default=15, help="number of files (default 15)")
     p.add_argument(
-        "--digits", type=int, default=1_000_000, help="digits a file (default 1,000,000)"
+        "--digits",
+        type=int,
+        default=1_000_000,
+        help="digits a file (default 1,000,000)",
     )
     p.add_argument(
         "--out", type=Path, default=HERE / "out", help="folder for digits and plots"
@@ -90,7 +93,9 @@ def main() -> int:
     )
 
     if parallel != serial:
-        print("error: the engines' counts differ from the serial counts", file=sys.stderr)
+        print(
+            "error: the engines' counts differ from the serial counts", file=sys.stderr
+        )
         return 1
     if sum(single) != args.files * args.digits:
         print(f"error: counted {sum(single):,} digits", file=sys.stderr)

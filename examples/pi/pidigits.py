@@ -140,10 +140,14 @@ def check(first_decimals: str) -> int:
     """
     n = max((k for k in PUBLISHED if k <= len(first_decimals)), default=0)
     if not n:
-        raise ValueError(f"{len(first_decimals)} decimals are too few to check; take 1,000")
+        raise ValueError(
+            f"{len(first_decimals)} decimals are too few to check; take 1,000"
+        )
     counts = tuple(one_digit_freqs(first_decimals[:n]))
     if counts != PUBLISHED[n]:
-        raise ValueError(f"first {n:,} decimals: counted {counts}, published {PUBLISHED[n]}")
+        raise ValueError(
+            f"first {n:,} decimals: counted {counts}, published {PUBLISHED[n]}"
+        )
     return n
 
 

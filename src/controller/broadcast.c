@@ -643,7 +643,7 @@ int
 broadcast_on_request(struct broadcast *self, struct msg *m, int64_t wall_us,
                      rh_error *err)
 {
-    struct scan_field field[2];
+    struct scan_field field[2] = {{.key = NULL}};
     struct header_view header = {.msg_id = SPAN_NONE};
     struct flight *flight = NULL;
     rh_error why;

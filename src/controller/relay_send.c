@@ -156,7 +156,7 @@ relay_answer_fault(struct relay *self, enum lane lane, struct msg *m,
                              },
                              &reply, &err);
     buf_fini(&metadata);
-    if (!reply) {
+    if (rc < 0 || !reply) {
         complain_quietly(&self->complain, self->now, "not answered: %s",
                          err.text);
         return;

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "wire/scan.h"
 
 #define TOKEN_MAX 128

@@ -55,8 +55,24 @@ def run(python: str, mode: str, extra: list[str]) -> dict[str, str]:
     )
     with tempfile.TemporaryDirectory() as work:
         report = Path(work, "report.xml")
-        command = [python, "-m", "pytest", "-p", "roundhouse_swap", "-p", "no:cacheprovider"]
-        command += ["--rootdir", work, "-c", os.devnull, "-o", "asyncio_mode=auto", "-q"]
+        command = [
+            python,
+            "-m",
+            "pytest",
+            "-p",
+            "roundhouse_swap",
+            "-p",
+            "no:cacheprovider",
+        ]
+        command += [
+            "--rootdir",
+            work,
+            "-c",
+            os.devnull,
+            "-o",
+            "asyncio_mode=auto",
+            "-q",
+        ]
         command += [f"--timeout={TEST_TIMEOUT_S}", f"--junitxml={report}"]
         command += ["--import-mode=importlib"] if mode == "c" else []
         command += ["--pyargs", "ipyparallel.tests", *extra]
@@ -75,7 +91,11 @@ def outcomes(report: Path) -> dict[str, str]:
         module = case.get("classname", "").replace("ipyparallel.tests.", "")
         kinds = {child.tag for child in case}
         outcome = (
-            "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
+            "failed"
+            if kinds & {"failure", "error"}
+            else "skipped"
+            if "skipped" in kinds
+            else "passed"
         )
         key = f"{module.split('tests.')[-1]}::{case.get('name')}"
         if found.get(key) != "failed":
@@ -83,7 +103,9 @@ def outcomes(report: Path) -> dict[str, str]:
     return found
 
 
-def document(results: dict[str, dict[str, str]], missing: dict, reasons: dict, about: str) -> str:
+def document(
+    results: dict[str, dict[str, str]], missing: dict, reasons: dict, about: str
+) -> str:
     lines = [
         "# Compatibility with ipyparallel",
         "",
@@ -104,7 +126,13 @@ def document(results: dict[str, dict[str, str]], missing: dict, reasons: dict, a
     for mode, tests in missing.items():
         if not tests:
             continue
-        lines += ["", f"## Mode ({mode}): {MODES[mode][0]}", "", "| test | reason |", "|---|---|"]
+        lines += [
+            "",
+            f"## Mode ({mode}): {MODES[mode][0]}",
+            "",
+            "| test | reason |",
+            "|---|---|",
+        ]
         lines += [f"| `{t}` | {reasons.get(t, '**none yet**')} |" for t in tests]
     return "\n".join(lines) + "\n"
 

@@ -328,9 +328,11 @@ def hub_results(c):
     direct.wait(PATIENCE)
     task = c.lv.apply_async(lambda x: list(range(x)), 5)
     task.get(PATIENCE)
-    with c.ipp.Client(c.file) if hasattr(c.ipp.Client, "__enter__") else _Closing(
+    with (
         c.ipp.Client(c.file)
-    ) as other:
+        if hasattr(c.ipp.Client, "__enter__")
+        else _Closing(c.ipp.Client(c.file)) as other
+    ):
         again = other.get_result(task.msg_ids[0])
         assert again.get(PATIENCE) == [0, 1, 2, 3, 4]
         again = other.get_result(direct.msg_ids[0])

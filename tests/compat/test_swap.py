@@ -43,7 +43,9 @@ def version(python: str) -> str:
 def cases():
     if not PEERS:
         reason = "ROUNDHOUSE_PEER_PYTHON names no Python with ipyparallel"
-        return [pytest.param(None, None, marks=pytest.mark.skip(reason=reason), id="peer")]
+        return [
+            pytest.param(None, None, marks=pytest.mark.skip(reason=reason), id="peer")
+        ]
     return [
         pytest.param(peer, parts, id="-".join((version(peer), *parts)))
         for peer in PEERS
@@ -72,10 +74,10 @@ class Processes:
         self.running: list[tuple[str, subprocess.Popen]] = []
 
     def start(self, name: str, argv: list[str]) -> subprocess.Popen:
-        log = open(self.folder / f"{name}.log", "wb")
-        process = subprocess.Popen(
-            argv, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        with open(self.folder / f"{name}.log", "wb") as log:
+            process = subprocess.Popen(
+                argv, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
         self.running.append((name, process))
         return process
 
@@ -92,7 +94,8 @@ class Processes:
 
     def logs(self) -> str:
         return "\n".join(
-            f"--- {name}\n" + (self.folder / f"{name}.log").read_text(errors="replace")[-6000:]
+            f"--- {name}\n"
+            + (self.folder / f"{name}.log").read_text(errors="replace")[-6000:]
             for name, _ in self.running
         )
 
@@ -106,17 +109,24 @@ def test_scenario(peer, parts, tmp_path):
     processes = Processes(tmp_path)
     try:
         hub = processes.start(
-            "controller", [*command(peer, controller, "ipcontroller"), profile, "--ping=500"]
+            "controller",
+            [*command(peer, controller, "ipcontroller"), profile, "--ping=500"],
         )
         deadline = time.monotonic() + PATIENCE
         while not file.exists():
             assert hub.poll() is None, "the controller ended\n" + processes.logs()
-            assert time.monotonic() < deadline, "no connection file\n" + processes.logs()
+            assert time.monotonic() < deadline, (
+                "no connection file\n" + processes.logs()
+            )
             time.sleep(0.02)
         for i in range(2):
-            processes.start(f"engine{i}", [*command(peer, engines, "ipengine"), profile])
+            processes.start(
+                f"engine{i}", [*command(peer, engines, "ipengine"), profile]
+            )
         python, module = (
-            (peer, "ipyparallel") if client == "real" else (sys.executable, "roundhouse")
+            (peer, "ipyparallel")
+            if client == "real"
+            else (sys.executable, "roundhouse")
         )
         done = subprocess.run(
             [python, str(SCENARIO), module, str(file), *skips(peer, engines)],

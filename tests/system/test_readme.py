@@ -71,7 +71,16 @@ def test_the_demo_counts_the_digits_of_pi(empty):
         [
             sys.executable,
             str(ROOT / "examples/pi/parallelpi.py"),
-            *("-n", "2", "--files", "5", "--digits", "20000", "--out", str(empty / "out")),
+            *(
+                "-n",
+                "2",
+                "--files",
+                "5",
+                "--digits",
+                "20000",
+                "--out",
+                str(empty / "out"),
+            ),
         ],
         timeout=PATIENCE,
         capture_output=True,
