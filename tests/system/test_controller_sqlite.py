@@ -16,7 +16,9 @@ def run_one_task(controller, start_process, wait_until) -> str:
     )
     with ipp.Client(str(controller.client_file)) as rc:
         rc.wait_for_engines(1, timeout=PATIENCE)
-        task = rc.load_balanced_view().apply_async(lambda: print("kept") or [1, 2])
+        task = rc.load_balanced_view().apply_async(
+            ipp.interactive(lambda: print("kept") or [1, 2])
+        )
         assert task.get(PATIENCE) == [1, 2]
         (msg_id,) = task.msg_ids
         wait_until(
