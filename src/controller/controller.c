@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "controller/config.h"
 #include "controller/runtime.h"
 
@@ -31,16 +32,23 @@ report(const rh_error *err)
     fprintf(stderr, "ipcontroller: %s\n", err->text);
 }
 
+/* The profile's file, then the one of --config. */
 static int
-load_config(struct runtime *self, const char *extra, rh_error *err)
+load_config(struct runtime *self, rh_error *err)
 {
     struct settings *s = &self->settings;
+    // A file may set this very setting: read it from a copy.
+    char *extra;
     int rc = config_load(s, self->profile.config_path, err);
 
     if (rc == RH_ENOENT)
         rc = 0; // most profiles have none
+    extra = mem_strdup(s->config_file);
+    if (rc == 0 && !extra)
+        rc = rh_fail(err, RH_ENOMEM, "out of memory");
     if (rc == 0 && *extra)
         rc = config_load(s, extra, err);
+    mem_free(extra);
     return rc == RH_ENOENT ? RH_EIO : rc;
 }
 
@@ -92,7 +100,7 @@ prepare_profile(struct runtime *self, rh_error *err)
     if (s->stage_config)
         rc = config_stage(self->profile.config_path, err);
     if (rc == 0)
-        rc = load_config(self, s->config_file, err);
+        rc = load_config(self, err);
     if (rc == 0)
         rc = settings_finish(s, err);
     if (rc == 0)
@@ -210,7 +218,7 @@ show_config(struct runtime *self)
     if (rc == 0)
         rc = profile_init(&self->profile, s, &err);
     if (rc == 0)
-        rc = load_config(self, s->config_file, &err);
+        rc = load_config(self, &err);
     if (rc == 0)
         option_print_config(stdout, s, s->show_config_json);
     else

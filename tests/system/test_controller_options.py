@@ -253,6 +253,18 @@ def test_config_file(run, tmp_path):
     assert config["IPController.reuse_files"] is True
 
 
+def test_a_config_file_that_names_another(run, tmp_path):
+    """Also while the one of --config is being read."""
+    extra = tmp_path / "extra.py"
+    extra.write_text("c = get_config()\nc.IPController.extra_config_file = 'x' * 200")
+    write_config(
+        tmp_path, f"c = get_config()\nc.IPController.extra_config_file = {str(extra)!r}"
+    )
+    done = run("--show-config")
+    assert done.returncode == 0, done.stderr
+    assert "x" * 200 in done.stdout
+
+
 def test_mistakes_in_the_config_file(run, tmp_path):
     write_config(
         tmp_path, "c = get_config()\nc.IPController.prots = 1\nc.Session.metadata = {}"
