@@ -83,6 +83,17 @@ asan: build/asan/.built ## all tests with address and undefined-behaviour saniti
 	ctest --test-dir build/asan --output-on-failure -j $(JOBS)
 	tools/asan-system.sh $(PYTEST_ARGS)
 
+COMPAT := .cache/compat
+$(COMPAT)/.tools: tools/compat-requirements.txt
+	python3 -m venv $(COMPAT)
+	$(COMPAT)/bin/python -m pip install -q --disable-pip-version-check --retries 10 --timeout 60 -r $< ipyparallel==$(PEER_VERSION)
+	@touch $@
+
+.PHONY: compat
+compat: $(COMPAT)/.tools $(STAMP)/installed ## ipyparallel's own test suite with our parts in place
+	$(PY) -m pip --python $(COMPAT)/bin/python install -q --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall . -C build-dir=build/compat-wheel
+	$(PY) tests/compat/run_suite.py $(COMPAT)/bin/python --write docs/compatibility.md $(COMPAT_ARGS)
+
 .PHONY: fuzz
 FUZZ_SECONDS ?= 30
 fuzz: build/fuzz/.built ## explore each fuzz target for FUZZ_SECONDS

@@ -1,6 +1,6 @@
 /* address.c - from an interface and a location to a URL that can be reached
  *
- * docs/protocol.md, connection files: a wildcard interface is no address, so
+ * docs/protocol, connection files: a wildcard interface is no address, so
  * the peer uses loopback when the controller is on its own machine and the
  * location otherwise.  Only wildcards cause a look-up of names.
  */
