@@ -41,40 +41,40 @@ static const struct channel_row {
     int port; // enum conn_port or BROADCAST
     enum side side;
     enum net_type type;
+    uint32_t max_frames; // 0: no limit of its own
     const char *identity;
     size_t at;       // socket in struct endpoints
     size_t ports_at; // struct port_list or int64_t in settings; SIZE_MAX: none
     size_t i_port;   // place in that list
-    int64_t max_frame; // 0: what fits into memory
-    uint32_t max_frames;
+    int64_t max_frame; // bytes; 0: what fits into memory
 } rows[] = {
 #define SOCK(m) offsetof(struct endpoints, m)
 #define SET(m) offsetof(struct settings, m)
     /* The order in which upstream uses the pools up. */
-    { "control", PORT_CONTROL, ENGINE, NET_ROUTER, "control_out",
-      SOCK(relay.engine[LANE_CONTROL]), SET(control), 1, 0, 0 },
-    { "mux", PORT_MUX, ENGINE, NET_ROUTER, "mux_out",
-      SOCK(relay.engine[LANE_MUX]), SET(mux), 1, 0, 0 },
-    { "task", PORT_TASK, ENGINE, NET_ROUTER, "task_out",
-      SOCK(task_engine), SET(task), 1, 0, 0 },
-    { "iopub", PORT_IOPUB, ENGINE, NET_SUB, NULL,
-      SOCK(relay.iopub_in), SET(iopub), 1, 0, 0 },
-    { "hb_ping", PORT_HB_PING, ENGINE, NET_XPUB, NULL,
-      SOCK(hb_ping), SET(hb), 0, BEAT_FRAME_MAX, 8 },
-    { "hb_pong", PORT_HB_PONG, ENGINE, NET_ROUTER, NULL,
-      SOCK(hb_pong), SET(hb), 1, BEAT_FRAME_MAX, 8 },
-    { "control", PORT_CONTROL, CLIENT, NET_ROUTER, "control_in",
-      SOCK(relay.client[LANE_CONTROL]), SET(control), 0, 0, 0 },
-    { "mux", PORT_MUX, CLIENT, NET_ROUTER, "mux_in",
-      SOCK(relay.client[LANE_MUX]), SET(mux), 0, 0, 0 },
-    { "task", PORT_TASK, CLIENT, NET_ROUTER, "task_in",
-      SOCK(task_client), SET(task), 0, 0, 0 },
-    { "iopub", PORT_IOPUB, CLIENT, NET_PUB, NULL,
-      SOCK(relay.iopub_out), SET(iopub), 0, BEAT_FRAME_MAX, 8 },
-    { "notification", PORT_NOTIFICATION, CLIENT, NET_PUB, NULL,
-      SOCK(notify), SIZE_MAX, 0, BEAT_FRAME_MAX, 8 },
-    { "broadcast", BROADCAST, CLIENT, NET_ROUTER, "sub_scheduler_in",
-      SOCK(relay.client[LANE_BROADCAST]), SIZE_MAX, 0, 0, 0 },
+    { "control", PORT_CONTROL, ENGINE, NET_ROUTER, 0, "control_out",
+      SOCK(relay.engine[LANE_CONTROL]), SET(control), 1, 0 },
+    { "mux", PORT_MUX, ENGINE, NET_ROUTER, 0, "mux_out",
+      SOCK(relay.engine[LANE_MUX]), SET(mux), 1, 0 },
+    { "task", PORT_TASK, ENGINE, NET_ROUTER, 0, "task_out",
+      SOCK(task_engine), SET(task), 1, 0 },
+    { "iopub", PORT_IOPUB, ENGINE, NET_SUB, 0, NULL,
+      SOCK(relay.iopub_in), SET(iopub), 1, 0 },
+    { "hb_ping", PORT_HB_PING, ENGINE, NET_XPUB, 8, NULL,
+      SOCK(hb_ping), SET(hb), 0, BEAT_FRAME_MAX },
+    { "hb_pong", PORT_HB_PONG, ENGINE, NET_ROUTER, 8, NULL,
+      SOCK(hb_pong), SET(hb), 1, BEAT_FRAME_MAX },
+    { "control", PORT_CONTROL, CLIENT, NET_ROUTER, 0, "control_in",
+      SOCK(relay.client[LANE_CONTROL]), SET(control), 0, 0 },
+    { "mux", PORT_MUX, CLIENT, NET_ROUTER, 0, "mux_in",
+      SOCK(relay.client[LANE_MUX]), SET(mux), 0, 0 },
+    { "task", PORT_TASK, CLIENT, NET_ROUTER, 0, "task_in",
+      SOCK(task_client), SET(task), 0, 0 },
+    { "iopub", PORT_IOPUB, CLIENT, NET_PUB, 8, NULL,
+      SOCK(relay.iopub_out), SET(iopub), 0, BEAT_FRAME_MAX },
+    { "notification", PORT_NOTIFICATION, CLIENT, NET_PUB, 8, NULL,
+      SOCK(notify), SIZE_MAX, 0, BEAT_FRAME_MAX },
+    { "broadcast", BROADCAST, CLIENT, NET_ROUTER, 0, "sub_scheduler_in",
+      SOCK(relay.client[LANE_BROADCAST]), SIZE_MAX, 0, 0 },
 #undef SOCK
 #undef SET
 };
@@ -245,16 +245,16 @@ is_wildcard(const char *ip)
 static int
 bind_query(struct binder *self, rh_error *err)
 {
-    static const struct channel_row row = {"registration",
-                                           PORT_REGISTRATION,
-                                           ENGINE,
-                                           NET_ROUTER,
-                                           NULL,
-                                           offsetof(struct endpoints, query),
-                                           SIZE_MAX,
-                                           0,
-                                           QUERY_FRAME_MAX,
-                                           4096};
+    static const struct channel_row row = {
+        .name = "registration",
+        .port = PORT_REGISTRATION,
+        .side = ENGINE,
+        .type = NET_ROUTER,
+        .max_frames = 4096,
+        .at = offsetof(struct endpoints, query),
+        .ports_at = SIZE_MAX,
+        .max_frame = QUERY_FRAME_MAX,
+    };
     const struct endpoint_options *o = self->options;
     int wanted = reused_port(self, &row, 0), port = 0, ignored, rc;
     rh_error why;
@@ -285,8 +285,13 @@ static int
 bind_leaves(struct binder *self, rh_error *err)
 {
     static const struct channel_row row = {
-        "broadcast", BROADCAST, ENGINE, NET_ROUTER, "sub_scheduler_0",
-        0,           SIZE_MAX,  0,      0,          0};
+        .name = "broadcast",
+        .port = BROADCAST,
+        .side = ENGINE,
+        .type = NET_ROUTER,
+        .identity = "sub_scheduler_0",
+        .ports_at = SIZE_MAX,
+    };
     const struct connfile *reuse = self->options->reuse_engine;
     struct relay_sockets *relay = &self->out->relay;
     size_t n = (size_t)1 << self->options->settings->broadcast_depth;
