@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import program
@@ -115,6 +117,18 @@ def test_help_all_names_every_class_option(run):
     ]:
         assert f"--{trait}=" in out
     assert "HubFactory.ip" in out and "IPControllerApp.reuse_files" in out
+
+
+def test_the_manual_page_knows_every_option(run):
+    page = Path(__file__).parents[2] / "docs" / "man" / "ipcontroller.1"
+    text = page.read_text().replace("\\fB", "").replace("\\fR", "").replace("\\-", "-")
+    names = {line.strip() for line in text.splitlines()}
+    known = {name.partition("=")[0] for name in names}
+    out = run("--help-all").stdout
+    options = re.findall(r"^  (--[a-z-]+)", out, re.M)
+    traits = re.findall(r"^--([A-Za-z]+\.[a-z_]+)=", out, re.M)
+    assert len(options) > 30 and len(traits) > 60
+    assert not [name for name in [*options, *traits] if name not in known]
 
 
 def test_version(run):
