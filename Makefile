@@ -11,8 +11,11 @@ PY := $(VENV)/bin/python
 PREFIX ?= /usr/local
 DESTDIR ?=
 JOBS ?= $(shell nproc)
-PEER := .cache/peer
+# The real ipyparallel, each version in an environment of its own.
 PEER_VERSION ?= 9.1.0
+OLD_PEER_VERSION ?= 8.8.0
+PEER := .cache/peer-$(PEER_VERSION)
+OLD_PEER := .cache/peer-$(OLD_PEER_VERSION)
 
 C_SOURCES := $(shell find src include cmake tests/unit tests/fuzz -name '*.[ch]' -o -name '*.cmake' -o -name CMakeLists.txt) CMakeLists.txt
 PY_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
@@ -69,13 +72,14 @@ test: unit system ## everything below, also against the real ipyparallel
 unit: build/gcc/.built ## C unit tests and corpus replay
 	ctest --test-dir build/gcc --output-on-failure -j $(JOBS)
 
-system: $(STAMP)/installed $(PEER)/.installed ## pytest: API and end to end through the real commands
-	ROUNDHOUSE_PEER_PYTHON=$(abspath $(PEER))/bin/python PATH="$(abspath $(VENV))/bin:$$PATH" \
+system: $(STAMP)/installed $(PEER)/.installed $(OLD_PEER)/.installed ## pytest: API and end to end through the real commands
+	ROUNDHOUSE_PEER_PYTHON=$(abspath $(PEER))/bin/python \
+	ROUNDHOUSE_MORE_PEERS=$(abspath $(OLD_PEER))/bin/python PATH="$(abspath $(VENV))/bin:$$PATH" \
 	    $(PY) -m pytest $(PYTEST_ARGS)
 
-$(PEER)/.installed:
-	python3 -m venv $(PEER)
-	$(PEER)/bin/python -m pip install -q --disable-pip-version-check --retries 10 --timeout 60 ipyparallel==$(PEER_VERSION) numpy
+.cache/peer-%/.installed:
+	python3 -m venv $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --retries 10 --timeout 60 ipyparallel==$* numpy
 	@touch $@
 
 .PHONY: asan

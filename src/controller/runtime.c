@@ -269,7 +269,6 @@ start_hub(struct runtime *self, const struct address *engine, rh_error *err)
     int rc;
 
     self->endpoints.query = self->endpoints.notify = NULL;
-    self->hub.backlog.limit = backlog_limit();
     self->hub.relay = &self->relay;
     self->hub.task = &self->task;
     self->hub.heart = self->heart.inbox;
@@ -451,6 +450,7 @@ make_threads(struct runtime *self, rh_error *err)
 {
     int rc = hubd_init(&self->hub, err);
 
+    self->hub.backlog.limit = backlog_limit();
     if (rc == 0)
         rc = relay_init(&self->relay, err);
     if (rc == 0)
