@@ -370,6 +370,9 @@ def test_descriptors_and_memory(controller):
         assert process.memory_info().rss < 20 << 20
 
 
+@pytest.mark.skipif(
+    "ROUNDHOUSE_SANITIZED" in os.environ, reason="sanitizers have threads of their own"
+)
 def test_idle_means_idle(start_controller):
     c = start_controller("--ping=1000000")
     process = psutil.Process(c.pid)
