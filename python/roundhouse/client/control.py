@@ -131,7 +131,9 @@ class Control(Engines):
             Wait for the engines' replies; always with hub.
         """
         if restart:
-            raise NotImplementedError("Engine restart is not yet implemented")
+            raise NotImplementedError(
+                "restart=True: a client cannot restart engines; use Cluster.restart_engines"
+            )
         self._check_open()
         if hub:
             targets = "all"

@@ -44,7 +44,9 @@ def sync_imports(view: DirectView, local: bool, quiet: bool) -> Iterator[None]:
     block are forwarded, told apart by their frame.
     """
     if not local:
-        raise NotImplementedError("remote-only imports not yet implemented")
+        raise NotImplementedError(
+            "local=False: imports happen here as well as on the engines"
+        )
     # this generator, contextlib's __enter__, the block
     block_frame = sys._getframe(2)
     real_import = builtins.__import__
