@@ -207,6 +207,19 @@ def test_coalescing(controller, raw_engine, raw_client):
     assert client.recv("broadcast", timeout=0.2) is None
 
 
+@pytest.mark.parametrize("coalescing", [False, True])
+def test_broadcasts_are_recorded(controller, raw_engine, raw_client, coalescing):
+    engines = [raw_engine(controller) for _ in range(2)]
+    client = raw_client(controller)
+    msg_id = broadcast(client, engines, coalescing)
+    ids = [msg_id] if coalescing else sorted(f"{msg_id}_{e.name}" for e in engines)
+    for _ in ids:
+        assert client.recv("broadcast").content["status"] == "ok"
+    m = raw_client(controller).ask("result_request", {"msg_ids": ids})
+    assert m.content["completed"] == ids
+    assert m.buffers == [b"data"] * 2
+
+
 def test_a_failure_in_a_coalesced_broadcast(controller, raw_engine, raw_client):
     engines = [raw_engine(controller) for _ in range(2)]
     client = raw_client(controller)
