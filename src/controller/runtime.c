@@ -463,7 +463,7 @@ make_threads(struct runtime *self, rh_error *err)
 int
 runtime_start(struct runtime *self, rh_error *err)
 {
-    struct address client, engine;
+    struct address client = {{0}, {0}}, engine = {{0}, {0}};
     int rc = check_lengths(&self->settings, err);
 
     if (rc == 0)
