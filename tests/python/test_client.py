@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import threading
 import weakref
 from datetime import datetime, timezone
@@ -48,11 +49,11 @@ def test_wait_for_engines(rc, core):
     assert future.result(10) is None
     with pytest.raises(TimeoutError, match=r"9 engines not ready.*Currently ready: 4"):
         rc.wait_for_engines(9, timeout=0.01)
-    with pytest.raises(TypeError, match="n engines"):
+    with pytest.raises(TypeError, match="how many engines"):
         rc.wait_for_engines()
     future = rc.wait_for_engines(9, block=False)
     core.change_engines(left=[(5, "u5")])
-    with pytest.raises(ipp.EngineError, match="Engine 5 unregistered"):
+    with pytest.raises(ipp.EngineError, match="Engine 5 left"):
         future.result(10)
 
 
@@ -186,7 +187,7 @@ def test_purge(rc, core):
         rc.purge_local_results,
         rc[0].purge_results,
     ):
-        with pytest.raises(ValueError, match="at least one"):
+        with pytest.raises(ValueError, match="purge what"):
             purge()
     core.hold = True
     pending = rc[0].apply_async(len, "")
@@ -357,9 +358,9 @@ def test_file_that_appears_late(fake, tmp_path, capsys):
 
 
 def test_no_file(fake, tmp_path):
-    with pytest.raises(OSError, match=r"Is a controller running\?"):
+    with pytest.raises(OSError, match="does not exist; start a controller"):
         ipp.Client(str(tmp_path / "no.json"))
-    with pytest.raises(OSError, match="no Controller could be found"):
+    with pytest.raises(OSError, match="no controller to connect to"):
         ipp.Client(profile="nope", ipython_dir=str(tmp_path))
     (tmp_path / "profile_e" / "security").mkdir(parents=True)
     with pytest.raises(OSError, match=r"after waiting 0\.1 seconds"):
@@ -369,8 +370,8 @@ def test_no_file(fake, tmp_path):
 @pytest.mark.parametrize(
     "change, text",
     [
-        ({"mux": None}, "missing 'mux'"),
-        ({"key": None}, "missing 'key'"),
+        ({"mux": None}, "has no 'mux'"),
+        ({"key": None}, "has no 'key'"),
         ({"task_scheme": None, "hb_ping": 1}, "engine's file"),
     ],
 )
@@ -383,7 +384,7 @@ def test_bad_file(fake, tmp_path, change, text):
 
 
 def test_not_a_file(fake, tmp_path):
-    with pytest.raises(ValueError, match="single urls"):
+    with pytest.raises(ValueError, match="is a URL"):
         ipp.Client("tcp://127.0.0.1:1234")
     for text in ("not json", "[]"):
         (tmp_path / "c.json").write_text(text)
@@ -458,6 +459,10 @@ def test_ctrl_c_gives_the_result_back(rc, core, monkeypatch):
 # The package
 
 
+@pytest.mark.skipif(
+    "ROUNDHOUSE_SANITIZED" in os.environ,
+    reason="sanitizers and their environment weigh more",
+)
 def test_import_is_light():
     out = run_python(
         "import sys, roundhouse\n"

@@ -461,7 +461,7 @@ def test_parallel(rc):
     def both(a, b):
         return a + b
 
-    with pytest.raises(ValueError, match="equal length"):
+    with pytest.raises(ValueError, match="different lengths"):
         both([1], [1, 2])
     squares = rc[:].parallel(block=True)(lambda a: a * a)
     a = numpy.arange(5)

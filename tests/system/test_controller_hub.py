@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -128,10 +129,12 @@ def test_a_heart_that_never_beats(start_controller, raw_engine, raw_client):
     assert client.engines() == {}
     # The name is free again when its registration has expired.
     end = time.monotonic() + 60
-    while True:
+    for i in itertools.count():
         try:
+            # A socket name of its own each time: a ROUTER may not have seen yet
+            # that the last one is gone.
             again = rawzmq.Engine(
-                c.engine_info, engine.name, identity="other", start=False
+                c.engine_info, engine.name, identity=f"other{i}", start=False
             )
             again.register()
             break

@@ -325,6 +325,10 @@ def memory_kib(pid: int) -> int:
         return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
 
 
+@pytest.mark.skipif(
+    "ROUNDHOUSE_SANITIZED" in os.environ,
+    reason="sanitizers and their environment weigh more",
+)
 def test_an_idle_engine_is_small(kit, start_process, wait_until):
     bare = start_process(
         [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
@@ -334,6 +338,10 @@ def test_an_idle_engine_is_small(kit, start_process, wait_until):
     assert above < 15 * 1024, f"{above} KiB above bare Python"
 
 
+@pytest.mark.skipif(
+    "ROUNDHOUSE_SANITIZED" in os.environ,
+    reason="sanitizers and their environment weigh more",
+)
 def test_starting_imports_little(kit):
     modules = kit.call(eval, "sorted(__import__('sys').modules)")
     heavy = {

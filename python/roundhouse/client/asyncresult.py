@@ -417,7 +417,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             if engine_id in found:
                 n = ids.count(engine_id)
                 raise ValueError(
-                    f"Cannot build dict, {n} jobs ran on engine #{engine_id}"
+                    f"engine {engine_id} ran {n} of the calls: a dict by engine would lose results"
                 )
             found[engine_id] = value
         return found
@@ -442,7 +442,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         Raises NotReady (a RuntimeError and an AssertionError) while it runs.
         """
         if not self.ready():
-            raise NotReady("Cannot check successful() if not done.")
+            raise NotReady("successful() has no answer before the call is done")
         return not self._cancelled_here and self._take()[1] is None
 
     def wait(self, timeout: float | None = -1, return_when: str | None = None) -> Any:
@@ -565,7 +565,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         for child in self._children:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not child.wait_sent(left):
-                raise TimeoutError("Still waiting to be sent")
+                raise TimeoutError("some buffers have not been sent yet")
 
     wait_on_send = wait_for_send
 
@@ -575,7 +575,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         Raises NotReady (a RuntimeError and an AssertionError) if finished.
         """
         if self.ready():
-            raise NotReady("Can't abort, I am already done!")
+            raise NotReady("nothing to abort: the call is done")
         return self._client.abort(self.msg_ids, targets=self._targets, block=True)
 
     # Parts
@@ -616,7 +616,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     def join(cls, *async_results: AsyncResult) -> AsyncResult:
         """One result of several: the inverse of `split`."""
         if not async_results:
-            raise ValueError("Must specify at least one AsyncResult to join")
+            raise ValueError("join needs at least one result")
         first = async_results[0]
         if len(async_results) == 1:
             return first
@@ -657,7 +657,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             return values[0] if self._single_result else values
         if not isinstance(key, (int, slice)):
             raise TypeError(
-                f"Invalid key type {type(key)!r}, must be 'int','slice', or 'str'"
+                f"index by int or slice, or name a metadata key, not {type(key).__name__}"
             )
         if not self.ready():
             raise TimeoutError("Result not ready.")
@@ -677,7 +677,9 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     def __iter__(self) -> Iterator[Any]:
         """Values in the order of submission, as they arrive."""
         if self._single_result:
-            raise TypeError("AsyncResults with a single result are not iterable.")
+            raise TypeError(
+                "the result of a call on one engine is a value, not a sequence of them"
+            )
         return self._iter_values()
 
     def _iter_values(self) -> Iterator[Any]:

@@ -73,13 +73,15 @@ def _check_dependency(name: str, value: Any) -> Any:
         bad = [d for d in value if not isinstance(d, (str, AsyncResult))]
     elif isinstance(value, dict):
         if set(value) != {"dependencies", "all", "success", "failure"}:
-            raise ValueError(f"Invalid dependency: {value!r}")
+            raise ValueError(
+                f"{value!r} is no dependency: take msg_ids, results or Dependency"
+            )
         bad = [d for d in value["dependencies"] if not isinstance(d, str)]
     else:
         bad = [value]
     if bad:
         raise ValueError(
-            f"Invalid dependency: {bad[0]!r}; a {name} takes msg_ids and "
+            f"{bad[0]!r} is no dependency: a {name} takes msg_ids and "
             "AsyncResults, lists of them, or a Dependency"
         )
     return value
@@ -100,7 +102,7 @@ def _render_dependency(dep: Any) -> Any:
 
 def _check_callable(f: Any) -> None:
     if not callable(f) and not isinstance(f, (Reference, PrePickled)):
-        raise TypeError(f"f must be callable, not {type(f)}")
+        raise TypeError(f"cannot call f: {type(f).__name__} is not callable")
 
 
 def _check_map(f: Any, sequences: Sequence[Any], extra: dict[str, Any]) -> None:
@@ -108,7 +110,7 @@ def _check_map(f: Any, sequences: Sequence[Any], extra: dict[str, Any]) -> None:
     if extra:
         raise TypeError(f"map got unexpected keyword arguments: {sorted(extra)}")
     if not sequences:
-        raise AssertionError("must have some sequences to map onto!")
+        raise AssertionError("map needs at least one sequence")
 
 
 class View:
@@ -265,13 +267,13 @@ class View:
     def map_async(self, f: Any, *sequences: Any, **kwargs: Any) -> Any:
         """As `map`, not waiting: returns an AsyncMapResult."""
         if "block" in kwargs:
-            raise TypeError("map_async doesn't take a `block` keyword argument.")
+            raise TypeError("map_async never blocks: leave out block=")
         return self.map(f, *sequences, block=False, **kwargs)
 
     def map_sync(self, f: Any, *sequences: Any, **kwargs: Any) -> Any:
         """As `map`, waiting: returns the list."""
         if "block" in kwargs:
-            raise TypeError("map_sync doesn't take a `block` keyword argument.")
+            raise TypeError("map_sync always blocks: leave out block=")
         return self.map(f, *sequences, block=True, **kwargs)
 
     def imap(self, f: Any, *sequences: Any, **kwargs: Any) -> Iterator[Any]:

@@ -551,7 +551,7 @@ class Client(Control):
     def _message(self, msg_id: str) -> Any:
         message = self._local(msg_id)
         if message is None:
-            raise KeyError(f"No Future or result for msg_id: {msg_id}")
+            raise KeyError(f"this client has no request {msg_id!r}")
         return message
 
     def _unwrap_exception(self, content: dict[str, Any]) -> error.RemoteError:
@@ -618,9 +618,9 @@ class Client(Control):
     ) -> AsyncResult:
         """Send code to run; returns its AsyncResult.  See send_apply_request."""
         if not isinstance(code, str):
-            raise TypeError(f"code must be text, not {type(code)}")
+            raise TypeError(f"execute takes code as str, not {type(code).__name__}")
         if not isinstance(metadata or {}, dict):
-            raise TypeError(f"metadata must be dict, not {type(metadata)}")
+            raise TypeError(f"metadata is a dict, not {type(metadata).__name__}")
         return self._send_low(
             socket, "execute_request", _execute_content(code, silent), metadata, (),
             False, ident, message_future_hook,
@@ -776,7 +776,7 @@ class Client(Control):
                 others.append(job)
             else:
                 raise TypeError(
-                    f"Expected msg_id, int, AsyncResult or Future, got {job!r}"
+                    f"{job!r} names no request: take a msg_id, an index into history, a result or a Future"
                 )
         return requests, others
 

@@ -18,9 +18,8 @@ from .display import get_shell
 __all__ = ["find_connection", "needs_tunnel", "read_connection_file"]
 
 _NO_CONTROLLER = (
-    "You have attempted to connect to an IPython Cluster but no Controller "
-    "could be found.\nPlease double-check your configuration and ensure that a "
-    "cluster is running (ipcluster start -n 4)."
+    "There is no controller to connect to.\nStart a cluster (ipcluster start -n 4), "
+    "or name the profile or the connection file of one that runs."
 )
 _REQUIRED = (
     "interface",
@@ -111,11 +110,12 @@ def find_connection(
         path = os.fspath(connection_info)
         if "://" in path:
             raise ValueError(
-                f"single urls ({path!r}) cannot be specified, url-files must be used."
+                f"{path!r} is a URL; Client takes the path of a connection file"
             )
         if not os.path.exists(path):
             raise OSError(
-                f"Connection file {_short(path)} not found. Is a controller running?"
+                f"Connection file {_short(path)} does not exist; start a "
+                "controller, or name its file"
             )
         return read_connection_file(path, min(timeout, _WRITING_S))
     folder = profile_folder(profile, profile_dir, ipython_dir)
@@ -173,9 +173,8 @@ def _check(info: dict[str, Any], what: str) -> None:
     if "hb_ping" in info:
         hint = " It is an engine's file; clients use ipcontroller-client.json."
     raise ValueError(
-        f"{what} is invalid (missing {missing[0]!r}), possibly from an old "
-        f"version of IPython.{hint} If you are reusing connection files, remove "
-        "them and start ipcontroller again."
+        f"{what} has no {missing[0]!r}: it is not a client's connection file, or "
+        f"one of a very old version.{hint} Remove it and start the controller anew."
     )
 
 

@@ -87,9 +87,7 @@ class Control(Engines):
             elif isinstance(job, AsyncResult):
                 msg_ids.extend(job.msg_ids)
             else:
-                raise TypeError(
-                    f"Invalid msg_id type {job!r}, expected str or AsyncResult"
-                )
+                raise TypeError(f"cannot abort {job!r}: take a msg_id or a result")
         return self._control(targets, "abort_request", {"msg_ids": msg_ids}, block)
 
     def clear(self, targets: Any = None, block: bool | None = None) -> Any:

@@ -172,7 +172,7 @@ class DirectView(View):
             errors.  Its values are ExecuteReply objects.
         """
         if not isinstance(code, str):
-            raise TypeError(f"code must be text, not {type(code)}")
+            raise TypeError(f"execute takes code as str, not {type(code).__name__}")
         targets = self.targets if targets is None else targets
         uuids, ids = self.client._build_targets(targets)
         messages = self._send(
@@ -226,7 +226,9 @@ class DirectView(View):
             Keys may be anything that can be assigned to: ``a``, ``a.b``.
         """
         if not isinstance(ns, dict):
-            raise TypeError(f"Must be a dict, not {type(ns)}")
+            raise TypeError(
+                f"push takes a dict of names and values, not {type(ns).__name__}"
+            )
         return self._really_apply(
             _push, (), ns, block=block, targets=targets, track=track
         )
@@ -242,9 +244,9 @@ class DirectView(View):
         if isinstance(names, (list, tuple, set)):
             for key in names:
                 if not isinstance(key, str):
-                    raise TypeError(f"keys must be str, not type {type(key)!r}")
+                    raise TypeError(f"pull takes names as str, not {key!r}")
         elif not isinstance(names, str):
-            raise TypeError(f"names must be strs, not {names!r}")
+            raise TypeError(f"pull takes a name or a list of names, not {names!r}")
         return self._really_apply(_pull, (names,), block=block, targets=targets)
 
     def update(self, ns: dict[str, Any]) -> Any:
@@ -389,7 +391,7 @@ class DirectView(View):
         shell = get_shell()
         if shell is None:
             warnings.warn(
-                "The IPython parallel magics (%px, etc.) only work within IPython.",
+                "no magics here: %px and its kin need an IPython session",
                 stacklevel=2,
             )
             return

@@ -118,7 +118,7 @@ class Engines:
                 key = key.__index__()
             else:
                 raise TypeError(
-                    f"key by int/slice/iterable of ints only, not {type(key)}"
+                    f"engines are chosen by id, slice or list of ids, not by {type(key).__name__}"
                 )
         return self.direct_view(key)
 
@@ -148,7 +148,7 @@ class Engines:
             chosen = ids
         elif isinstance(targets, str):
             if targets.lower() != "all":
-                raise TypeError(f"{targets!r} not valid str target, must be 'all'")
+                raise TypeError(f"targets={targets!r}: the only name is 'all'")
             chosen = ids
         elif isinstance(targets, slice):
             chosen = ids[targets]
@@ -158,7 +158,7 @@ class Engines:
             chosen = [self._index(targets.__index__())]
         else:
             raise TypeError(
-                f"targets by int/slice/collection of ints only, not {type(targets)}"
+                f"targets are ids, a slice or a list of ids, not {type(targets).__name__}"
             )
         try:
             return [by_id[t] for t in chosen], list(chosen)
@@ -232,7 +232,7 @@ class Engines:
 
     def _expected_engines(self) -> int:
         if self.cluster is None:
-            raise TypeError("n engines to wait for must be specified")
+            raise TypeError("how many engines? give n, as no Cluster says it")
         n: int | None = self.cluster.n
         return n or sum(es.n for es in self.cluster.engines.values())
 
@@ -278,8 +278,7 @@ class Engines:
                 return
             if before - now:
                 raise error.EngineError(
-                    f"Engine {min(before - now)} unregistered while waiting for "
-                    "engines."
+                    f"Engine {min(before - now)} left while others were waited for"
                 )
             if watch.stopped is not None:
                 raise error.EngineError(f"Engine set stopped: {watch.stopped}")

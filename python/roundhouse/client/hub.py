@@ -56,7 +56,9 @@ def msg_ids_from_jobs(client: Client, jobs: Any = None) -> list[str]:
         elif isinstance(job, AsyncResult):
             ids.extend(job.msg_ids)
         else:
-            raise TypeError(f"Expected msg_id, int, or AsyncResult, got {job!r}")
+            raise TypeError(
+                f"{job!r} names no request: take a msg_id, an index into history or a result"
+            )
     return ids
 
 
@@ -75,7 +77,9 @@ def asyncresult_from_jobs(
             children.extend(job._children)
             single = single and job._single_result
         else:
-            raise TypeError(f"Expected msg_id, int, or AsyncResult, got {job!r}")
+            raise TypeError(
+                f"{job!r} names no request: take a msg_id, an index into history or a result"
+            )
     of_hub = any(isinstance(c, HubMessage) and not c.done for c in children)
     kind = AsyncHubResult if of_hub else AsyncResult
     if single and len(children) == 1:
@@ -249,7 +253,7 @@ def queue_status(self: Client, targets: Any = "all", verbose: bool = False) -> A
 
 def _check_purge(jobs: Any, targets: Any) -> None:
     if not targets and targets != 0 and not jobs and jobs != 0:
-        raise ValueError("Must specify at least one of `targets` and `jobs`")
+        raise ValueError("purge what? give jobs, targets or both")
 
 
 def _no_targets(targets: Any) -> bool:

@@ -212,7 +212,7 @@ class ParallelMagics(Magics):
         args = magic_arguments.parse_argstring(self.result, line)
         if self.last_result is None:
             raise UsageError(
-                "%pxresult recalls last %px result, which has not yet been used."
+                "nothing to show: %pxresult repeats the results of a %px, and there was none"
             )
         if args.save_name:
             self.shell.user_ns[args.save_name] = self.last_result
@@ -306,7 +306,7 @@ class ParallelMagics(Magics):
             if signal is None:
                 raise
             print(
-                f"Received Keyboard Interrupt. Sending signal {signal} to engines...",
+                f"interrupted: {signal} goes to the engines",
                 file=sys.stderr,
             )
             self.view.client.send_signal(signal, targets=result._targets, block=True)

@@ -153,7 +153,9 @@ class ParallelFunction(RemoteFunction):
 
     def __call__(self, *sequences: Any, **kwargs: Any) -> Any:
         if kwargs:
-            raise TypeError(f"Unexpected keyword arguments: {kwargs}")
+            raise TypeError(
+                f"a parallel function takes sequences, no keywords: {sorted(kwargs)}"
+            )
         return self._spread(sequences, mapping=False)
 
     def map(self, *sequences: Any) -> Any:
@@ -170,9 +172,7 @@ class ParallelFunction(RemoteFunction):
         if not lengths or max(lengths) == 0:
             return []
         if not mapping and min(lengths) != max(lengths):
-            raise ValueError(
-                f"all sequences must have equal length, but have {lengths}"
-            )
+            raise ValueError(f"sequences of different lengths: {lengths}")
         n = min(lengths)
         nparts, send = self._sender(n)
         result = self._send_parts(seqs, n, nparts, mapping, send)
@@ -192,7 +192,7 @@ class ParallelFunction(RemoteFunction):
             return -(-n // chunk), view._task_sender(flags)
         if self.chunksize:
             warnings.warn(
-                "`chunksize` is ignored unless load balancing",
+                "chunksize has no effect on a DirectView: one chunk goes to each engine",
                 UserWarning,
                 stacklevel=4,
             )

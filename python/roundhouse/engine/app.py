@@ -264,7 +264,7 @@ def _read_connection(settings, log):
     given = os.environ.get("IPP_CONNECTION_INFO")
     # A file named on the command line is meant; the environment is inherited.
     if given and "IPEngine.url_file" not in settings.given:
-        log(20, "Loading connection info from $IPP_CONNECTION_INFO")
+        log(20, "The connection is in $IPP_CONNECTION_INFO")
         origin, content = "$IPP_CONNECTION_INFO", given
     else:
         origin = _connection_path(settings)
