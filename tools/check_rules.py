@@ -11,7 +11,24 @@ from pathlib import Path
 
 FILE_LINES = 1200
 FUNCTION_LINES = 120
-BANNED = ["strcpy", "strcat", "sprintf", "vsprintf", "strtok", "gets", "atoi", "atol", "atof", "alloca", "localtime", "gmtime", "asctime", "ctime", "rand", "srand"]
+BANNED = [
+    "strcpy",
+    "strcat",
+    "sprintf",
+    "vsprintf",
+    "strtok",
+    "gets",
+    "atoi",
+    "atol",
+    "atof",
+    "alloca",
+    "localtime",
+    "gmtime",
+    "asctime",
+    "ctime",
+    "rand",
+    "srand",
+]
 # malloc and friends only where the fault injection lives.
 ALLOCATORS = ["malloc", "calloc", "realloc", "strdup", "strndup"]
 MAY_ALLOCATE = {"src/base/mem.c"}

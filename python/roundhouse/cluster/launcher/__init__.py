@@ -7,6 +7,8 @@ for, so that a local cluster does not pay for batch systems.
 from __future__ import annotations
 
 import importlib
+import sys
+from signal import SIGINT, SIGKILL, SIGTERM
 from typing import Any
 
 from .base import (
@@ -17,6 +19,7 @@ from .base import (
     NotRunning,
     ProcessStateError,
     UnknownStatus,
+    find_program,
 )
 from .registry import abbreviate_launcher_class, find_launcher_class, launcher_names
 
@@ -43,6 +46,9 @@ _FAMILIES = {
 _HOME = {name: module for module, names in _FAMILIES.items() for name in names}
 
 __all__ = [
+    "SIGINT",
+    "SIGKILL",
+    "SIGTERM",
     "BaseLauncher",
     "ControllerLauncher",
     "EngineLauncher",
@@ -53,9 +59,16 @@ __all__ = [
     "abbreviate_launcher_class",
     "all_launchers",
     "find_launcher_class",
+    "ipcontroller_cmd_argv",
+    "ipengine_cmd_argv",
     "launcher_names",
     *_HOME,
 ]
+
+
+# What launchers start unless controller_cmd or engine_cmd says otherwise.
+ipcontroller_cmd_argv = find_program("ipcontroller")
+ipengine_cmd_argv = [sys.executable, "-m", "roundhouse.engine"]
 
 
 def all_launchers() -> list[type]:
