@@ -72,6 +72,8 @@ class Hooks:
         self.user_ns = ns = module.__dict__
         ns["__builtins__"] = builtins
         ns["get_ipython"] = self.get_ipython
+        # Functions of modules find it too, as in any IPython kernel.
+        builtins.get_ipython = self.get_ipython
         if user_ns:
             ns.update(user_ns)
         self._fresh = dict(ns)
