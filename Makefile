@@ -82,10 +82,12 @@ system: $(STAMP)/installed $(PEER)/.installed $(OLD_PEER)/.installed ## pytest: 
 	$(@D)/bin/python -m pip install -q --disable-pip-version-check --retries 10 --timeout 60 ipyparallel==$* numpy
 	@touch $@
 
-.PHONY: asan
-asan: build/asan/.built ## all tests with address and undefined-behaviour sanitizers
-	ctest --test-dir build/asan --output-on-failure -j $(JOBS)
+.PHONY: asan asan-unit
+asan: asan-unit ## all tests with address and undefined-behaviour sanitizers
 	tools/asan-system.sh $(PYTEST_ARGS)
+
+asan-unit: build/asan/.built ## of these, the C unit tests
+	ctest --test-dir build/asan --output-on-failure -j $(JOBS)
 
 COMPAT := .cache/compat
 $(COMPAT)/.tools: tools/compat-requirements.txt

@@ -755,4 +755,6 @@ def test_the_real_ipcluster_lists_and_stops_ours(place):
     )
     place.run("start", code=10)
     place.run("stop")
+    # Their helper processes notice a little later.
+    wait_until(lambda: not place.processes(), "their processes to end")
     place.assert_nothing_left()
