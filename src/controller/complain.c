@@ -83,3 +83,15 @@ signature_hint(const struct msg *m, const char *scheme)
         return "the peer uses another signature scheme";
     return "the peer has another key, perhaps from an old connection file";
 }
+
+void
+complain_refusal(struct complain *self, int64_t now, const char *what, int rc,
+                 const rh_error *err, const char *hint)
+{
+    if (rc == RH_EAUTH)
+        complain(self, now, "%s: %s: %s", what, err->text, hint);
+    else if (rc == RH_ENOENT)
+        complain_quietly(self, now, "%s: %s", what, err->text);
+    else
+        complain(self, now, "%s: %s", what, err->text);
+}

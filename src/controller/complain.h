@@ -27,4 +27,10 @@ void complain_quietly(struct complain *self, int64_t now, const char *fmt, ...)
  */
 const char *signature_hint(const struct msg *m, const char *scheme);
 
+/* A message was refused with 'rc': a wrong signature with the hint, what late
+ * replies make every day (RH_ENOENT) quietly.
+ */
+void complain_refusal(struct complain *self, int64_t now, const char *what,
+                      int rc, const rh_error *err, const char *hint);
+
 #endif /* CONTROLLER_COMPLAIN_H */

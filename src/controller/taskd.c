@@ -186,13 +186,8 @@ static void
 complain_of(struct taskd *self, const char *what, const struct msg *m, int rc,
             const rh_error *err)
 {
-    if (rc == RH_EAUTH)
-        complain(&self->complain, self->now, "%s: %s: %s", what, err->text,
-                 signature_hint(m, self->scheme));
-    else if (rc == RH_ENOENT)
-        complain_quietly(&self->complain, self->now, "%s: %s", what, err->text);
-    else
-        complain(&self->complain, self->now, "%s: %s", what, err->text);
+    complain_refusal(&self->complain, self->now, what, rc, err,
+                     signature_hint(m, self->scheme));
 }
 
 /* A task that was let in; without memory for it, it waits in 'stuck'. */

@@ -1,7 +1,7 @@
 /* sqlite.c - the task database in a file ("SQLiteDB")
  *
- * Upstream's table, column by column, so that either program reads what the
- * other wrote:
+ * Upstream's table, column by column, so that tools made for the one read the
+ * other (upstream itself refuses existing tables under newer SQLite):
  *
  *   text       msg_id (key), client_uuid, engine_uuid, resubmitted, queue,
  *              execute_input (the code), execute_result and error (JSON),
