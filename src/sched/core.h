@@ -29,6 +29,7 @@
 #define NEVER INT64_MAX
 #define ASK_MAX 64        // ids in one withdraw
 #define ID_MAX UINT16_MAX // bytes in a msg_id
+#define KILLED_MAX 8      // engines that an error names
 #define N_PRIORITIES (2 * SCHED_PRIORITY_MAX + 1)
 
 /* ---- tasks ------------------------------------------------------------- */
@@ -79,7 +80,10 @@ struct extra {
     uint32_t *target; // serials, ascending; NULL: any engine
     uint32_t *black;  // serials, ascending: engines that shall not have it
     uint32_t n_target, n_black, cap_black;
+    uint32_t killed[KILLED_MAX]; // serials of engines that died on it
+    uint32_t n_killed;
     bool same_engine;
+    int32_t max_deaths;   // < 0: as configured
     struct span retry_on; // JSON in the request; n == 0: any error
     int64_t retry_delay_ms;
     int64_t retry_at;
@@ -382,6 +386,7 @@ void task_abort(struct sched *s, struct task *t);
 int task_dispatch(struct sched *s, struct task *t, struct engine *e);
 void task_off_engine(struct sched *s, struct task *t); // RUNNING: take it off
 int task_blacklist(struct task *t, uint32_t serial);   // RH_ENOMEM
+void task_blame(struct task *t, uint32_t serial);      // for an engine's death
 void task_answer_all(struct sched *s);
 void task_counted(struct sched *s, enum task_state state, int by); // in stats
 

@@ -4,6 +4,8 @@
  * its name in restrictions and in the memory of finished tasks: serials are
  * never used again, so what refers to a gone engine is never wrong.
  */
+#include <stdio.h>
+
 #include "base/mem.h"
 #include "sched/core.h"
 
@@ -75,7 +77,7 @@ engine_block(struct sched *s, struct engine *e)
 /* ---- loss -------------------------------------------------------------- */
 
 /* May it be tried on another engine?  Not on 'heir', a new engine with the dead
- * one's name, which may be the same process and take it for a replay.
+ * one's name: it may be the same process, and take it for a replay.
  */
 static bool
 second_chance(struct sched *s, struct task *t, const struct engine *heir,
@@ -84,8 +86,31 @@ second_chance(struct sched *s, struct task *t, const struct engine *heir,
     return t->retries > 0 && !t->cancelled && !poison
            && s->scheme != SCHEME_PURE
            && meta_retry_on(t, SPAN_LIT("EngineError"), true)
-           && (!heir || (heir->peer.capabilities & SCHED_AGAIN)
-               || task_blacklist(t, heir->serial) >= 0);
+           && (!heir || task_blacklist(t, heir->serial) >= 0);
+}
+
+/* "; not retried: ..." in 'out' if the task has killed too many engines. */
+static bool
+is_poison(const struct sched *s, const struct task *t, char *out, size_t cap)
+{
+    const struct extra *x = t->extra;
+    uint32_t max = x && x->max_deaths >= 0 ? (uint32_t)x->max_deaths
+                                           : s->config.max_deaths;
+    int n;
+
+    out[0] = '\0';
+    if (!max || t->deaths < max)
+        return false;
+    if (t->retries <= 0)
+        return true;
+    n = snprintf(out, cap,
+                 "; not retried: %u engines died running it, no more "
+                 "than %u may (max_deaths):",
+                 t->deaths, max);
+    for (uint32_t i = 0; x && i < x->n_killed && n < (int)cap; i++)
+        n += snprintf(out + n, cap - (size_t)n, "%s %d", i ? "," : "",
+                      s->by_serial[x->killed[i]].id);
+    return true;
 }
 
 /* A task whose engine died.  Only the oldest one can be what killed it. */
@@ -93,12 +118,13 @@ static void
 stranded(struct sched *s, struct task *t, const struct engine *heir)
 {
     struct engine *e = t->engine;
-    bool suspect = e->running.next == &t->q.line.link, poison;
     struct span id = task_id(t), uuid = e->peer.uuid;
+    char stopped[200];
+    bool poison;
 
-    if (suspect && t->deaths < UINT8_MAX)
-        t->deaths++;
-    poison = s->config.max_deaths && t->deaths >= s->config.max_deaths;
+    if (e->running.next == &t->q.line.link)
+        task_blame(t, e->serial);
+    poison = is_poison(s, t, stopped, sizeof(stopped));
     if (second_chance(s, t, heir, poison)) {
         t->retries--;
         s->stats.retried++;
@@ -110,11 +136,7 @@ stranded(struct sched *s, struct task *t, const struct engine *heir)
     }
     task_died(s, t, "Engine b'%.*s' died while running task '%.*s'%s%s%s",
               (int)uuid.n, (const char *)uuid.p, (int)id.n, (const char *)id.p,
-              e->reason ? ": " : "", e->reason ? e->reason : "",
-              poison && t->retries > 0
-                  ? "; not retried: too many engines died running it "
-                    "(max_deaths)"
-                  : "");
+              e->reason ? ": " : "", e->reason ? e->reason : "", stopped);
 }
 
 /* The grace time is over. */

@@ -38,6 +38,7 @@ enum key {
     K_SAME_ENGINE,
     K_DELAY,
     K_RETRY_ON,
+    K_MAX_DEATHS,
     N_KEYS
 };
 
@@ -114,8 +115,11 @@ read_int(struct span raw, const char *key, int64_t lo, int64_t hi, int64_t *out,
 static struct extra *
 extra_of(struct task *t)
 {
-    if (!t->extra)
-        t->extra = mem_zalloc(1, sizeof(*t->extra));
+    if (t->extra)
+        return t->extra;
+    t->extra = mem_zalloc(1, sizeof(*t->extra));
+    if (t->extra)
+        t->extra->max_deaths = -1;
     return t->extra;
 }
 
@@ -150,6 +154,18 @@ task_blacklist(struct task *t, uint32_t serial)
     }
     serials_add(x->black, &x->n_black, serial);
     return 0;
+}
+
+void
+task_blame(struct task *t, uint32_t serial)
+{
+    struct extra *x = extra_of(t);
+
+    if (t->deaths < UINT8_MAX)
+        t->deaths++;
+    // Without memory the error names fewer of them, that is all.
+    if (x && x->n_killed < KILLED_MAX)
+        x->killed[x->n_killed++] = serial;
 }
 
 static int
@@ -296,6 +312,26 @@ read_retries(struct task *t, const struct scan_field *f, struct wish *wish)
 }
 
 static int
+read_max_deaths(struct task *t, const struct scan_field *f, struct wish *wish)
+{
+    struct extra *x;
+    int64_t n;
+    int rc = 0;
+
+    if (scan_is_null(f[K_MAX_DEATHS].value))
+        return 0;
+    rc = read_int(f[K_MAX_DEATHS].value, f[K_MAX_DEATHS].key, 0, INT32_MAX, &n,
+                  wish);
+    if (rc < 0 || wish->ename)
+        return rc;
+    x = extra_of(t);
+    if (!x)
+        return RH_ENOMEM;
+    x->max_deaths = (int32_t)n;
+    return 0;
+}
+
+static int
 read_all(struct sched *s, struct task *t, const struct scan_field *f,
          int *priority, struct wish *wish)
 {
@@ -310,6 +346,8 @@ read_all(struct sched *s, struct task *t, const struct scan_field *f,
                           wish);
     if (rc >= 0 && !wish->ename)
         rc = read_retries(t, f, wish);
+    if (rc >= 0 && !wish->ename)
+        rc = read_max_deaths(t, f, wish);
     if (rc >= 0 && !wish->ename && !scan_is_null(f[K_TARGETS].value))
         rc = read_targets(s, t, f[K_TARGETS].value, wish);
     if (rc >= 0 && !wish->ename)
@@ -347,6 +385,7 @@ scan_metadata(struct sched *s, struct task *t, struct span metadata,
         [K_SAME_ENGINE] = {"retry_same_engine", SPAN_NONE},
         [K_DELAY] = {"retry_delay", SPAN_NONE},
         [K_RETRY_ON] = {"retry_on", SPAN_NONE},
+        [K_MAX_DEATHS] = {"max_deaths", SPAN_NONE},
     };
 
     if (scan_object(metadata, f, N_KEYS, NULL) < 0)

@@ -417,7 +417,21 @@ static const struct play failing[] = {
       "engine A\n" "engine B\n" "engine C\n"
       "submit t1 {'retries': 5}\n" "> dispatch C t1\n"
       "lost C 0\n" "> dispatch B t1\n"
-      "lost B 0\n" "> answer t1 EngineError B\n" "~ too many engines died\n" },
+      "lost B 0\n" "> answer t1 EngineError B\n"
+      "~ not retried: 2 engines died running it, no more than 2 may "
+      "(max_deaths): 2, 1\n" },
+    { "a task may set its own max_deaths, or none",
+      "config max_deaths=1\n"
+      "engine A\n" "engine B\n" "engine C\n"
+      "submit t1 {'retries': 5, 'max_deaths': 2}\n" "> dispatch C t1\n"
+      "lost C 0\n" "> dispatch B t1\n"
+      "lost B 0\n" "> answer t1 EngineError B\n" "~ (max_deaths)\n"
+      "engine D\n" "engine E\n"
+      "submit t2 {'retries': 1, 'max_deaths': 0}\n" "> dispatch E t2\n"
+      "lost E 0\n" "> dispatch D t2\n"
+      "lost D 0\n" "> answer t2 EngineError D\n"
+      "submit t3 {'max_deaths': 'many'}\n" "> answer t3 TypeError\n"
+      "~ max_deaths must be an integer\n" },
     { "hwm 0: all tasks of a dead engine are answered, one is to blame",
       "config hwm=0 max_deaths=1\n"
       "engine A\n"

@@ -24,6 +24,7 @@ struct world {
     size_t n_log, n_read;
     char text[2048]; // of the last answer
     size_t n_tracked;
+    int next_id; // of engines
     // The port refuses the next so many calls of each kind.
     int refuse_dispatch, refuse_relay, refuse_answer, refuse_withdraw;
     bool quiet; // count, do not record
@@ -286,9 +287,7 @@ world_free(struct world *w)
 static inline int
 world_engine(struct world *w, const char *name, uint32_t capabilities)
 {
-    static int id;
-
-    return sched_on_engine(w->s, span_str(name), id++, capabilities, w->now,
+    return sched_on_engine(w->s, span_str(name), w->next_id++, capabilities, w->now,
                            NULL);
 }
 
