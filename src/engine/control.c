@@ -66,8 +66,15 @@ fail(struct engine *self, struct verdict *v, const char *ename,
 
 /* Handlers */
 
+/* What an abort is to do with the job if it runs already. */
+struct stop {
+    bool interrupt;
+    int64_t kill_ms; // that it has to end by itself then; INT64_MAX: for ever
+    bool found;      // it runs
+};
+
 static int
-add_abort(struct engine *self, struct span raw)
+add_abort(struct engine *self, struct span raw, struct stop *stop)
 {
     struct buf scratch = {.p = NULL};
     struct span id;
@@ -76,10 +83,38 @@ add_abort(struct engine *self, struct span raw)
     if (rc == 0) {
         pthread_mutex_lock(&self->abort_lock);
         rc = aborts_add(&self->aborts, id);
-        atomic_store(&self->aborts_pending, true);
+        if (stop->interrupt && span_eq(id, self->running)) {
+            stop->found = true;
+            signals_interrupt_job(self->job);
+            if (stop->kill_ms != INT64_MAX) {
+                self->doomed = self->job;
+                self->doom_at = clock_mono_ms() + stop->kill_ms;
+            }
+        }
         pthread_mutex_unlock(&self->abort_lock);
     }
     buf_fini(&scratch);
+    return rc;
+}
+
+/* An extension: {"interrupt": true, "kill_ms": 5000}, the latter optional. */
+static int
+read_stop(struct span raw, struct stop *stop)
+{
+    struct scan_field f[] = {{.key = "interrupt"}, {.key = "kill_ms"}};
+    int rc;
+
+    *stop = (struct stop){.kill_ms = INT64_MAX};
+    if (scan_is_null(raw))
+        return 0;
+    rc = scan_object(raw, f, 2, NULL);
+    if (rc == 0 && !scan_is_null(f[0].value))
+        rc = scan_bool(f[0].value, &stop->interrupt);
+    if (rc == 0 && !scan_is_null(f[1].value)) {
+        rc = scan_int(f[1].value, &stop->kill_ms);
+        if (rc == 0 && (stop->kill_ms < 0 || stop->kill_ms > INT32_MAX))
+            rc = RH_EPROTO;
+    }
     return rc;
 }
 
@@ -87,22 +122,26 @@ static void
 on_abort(struct engine *self, struct msg *m, struct span content,
          struct verdict *v)
 {
-    struct scan_field ids = {.key = "msg_ids"};
-    struct span item;
+    struct scan_field f[] = {{.key = "msg_ids"}, {.key = "roundhouse"}};
+    struct span item, ids;
+    struct stop stop;
     size_t pos = 0, n = 0;
     int rc;
 
     (void)m;
-    rc = scan_object(content, &ids, 1, NULL);
-    if (rc == 0 && !scan_is_null(ids.value)) {
-        if (ids.value.p[0] == '"') {
-            rc = add_abort(self, ids.value);
+    rc = scan_object(content, f, 2, NULL);
+    ids = f[0].value;
+    if (rc == 0)
+        rc = read_stop(f[1].value, &stop);
+    if (rc == 0 && !scan_is_null(ids)) {
+        if (ids.p[0] == '"') {
+            rc = add_abort(self, ids, &stop);
             n = 1;
         } else {
             int more;
 
-            while ((more = scan_next(ids.value, &pos, &item)) == 1 && rc == 0) {
-                rc = add_abort(self, item);
+            while ((more = scan_next(ids, &pos, &item)) == 1 && rc == 0) {
+                rc = add_abort(self, item, &stop);
                 n++;
             }
             rc = rc < 0 ? rc : more;
@@ -112,9 +151,15 @@ on_abort(struct engine *self, struct msg *m, struct span content,
         fail(self, v, "MemoryError", "no memory to remember the ids");
     else if (rc < 0)
         fail(self, v, "TypeError",
-             "msg_ids has to be a list of ids, one id, or null");
+             "msg_ids has to be a list of ids, one id, or null; roundhouse an "
+             "object with interrupt (bool) and kill_ms (0 or more)");
     else if (n == 0)
         shell_abort_waiting(self, NULL);
+    else if (stop.interrupt)
+        buf_add_fmt(&v->content,
+                    "{\"status\": \"ok\", "
+                    "\"roundhouse\": {\"interrupted\": %s}}",
+                    stop.found ? "true" : "false");
 }
 
 static void
@@ -506,12 +551,26 @@ say_goodbye(struct engine *self)
 static void
 end_process(struct engine *self)
 {
-    log_warn("running code did not stop within %d ms: ending the process",
-             self->config->grace_ms);
+    log_warn("running code did not stop in time: ending the process");
     iopub_flush(&self->iopub);
     say_goodbye(self);
     pause_ms(KILL_FLUSH_MS);
     _exit(self->exit_code);
+}
+
+/* A cancelled job had its time: it has ended, or the engine does. */
+static void
+end_doomed(struct engine *self)
+{
+    self->doom_at = INT64_MAX;
+    // Held to the end, or the job could end and another begin.
+    pthread_mutex_lock(&self->abort_lock);
+    if (self->running.n && self->job == self->doomed) {
+        snprintf(self->reason, sizeof(self->reason),
+                 "a cancelled call did not stop");
+        end_process(self);
+    }
+    pthread_mutex_unlock(&self->abort_lock);
 }
 
 static void
@@ -525,6 +584,8 @@ check_times(struct engine *self, int64_t now)
     }
     if (now >= self->deadline)
         end_process(self);
+    if (now >= self->doom_at)
+        end_doomed(self);
     if (self->deadline != INT64_MAX && now >= self->nag_at) {
         signals_interrupt_main();
         self->nag_at = now + NAG_MS;
@@ -573,7 +634,8 @@ control_main(void *arg)
     while (atomic_load(&self->phase) != PHASE_DONE) {
         int64_t now = clock_mono_ms();
         int64_t at[] = {flush_at, self->pulse.due, self->deadline,
-                        self->deadline == INT64_MAX ? INT64_MAX : self->nag_at};
+                        self->deadline == INT64_MAX ? INT64_MAX : self->nag_at,
+                        self->doom_at};
 
         bool stuck = capture_is_stuck(&self->capture);
 
@@ -612,7 +674,7 @@ control_start(struct engine *self, rh_error *err)
 
     pulse_init(&self->pulse, self->hb_period_ms, self->config->max_misses,
                clock_mono_ms());
-    self->deadline = self->nag_at = INT64_MAX;
+    self->deadline = self->nag_at = self->doom_at = INT64_MAX;
     // Signals are the main thread's: user code has to notice them.
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);

@@ -67,8 +67,10 @@ struct engine {
     struct list backlog; // struct queued
     size_t next_shell;   // whose turn it is to be looked at first
 
-    pthread_mutex_t abort_lock; // guards:
+    pthread_mutex_t abort_lock; // guards to the next blank line
     struct aborts aborts;
+    struct span running; // msg_id of the job that runs; empty: none
+    unsigned long job;   // its number, never 0; the last one's if none runs
 
     // Control thread.
     pthread_t control_thread;
@@ -76,8 +78,10 @@ struct engine {
     struct session *control_session;
     struct sender control_sender;
     struct pulse pulse;
-    int64_t deadline; // when a stop becomes a kill; INT64_MAX: no stop yet
-    int64_t nag_at;   // when to interrupt running code once more
+    int64_t deadline;     // when a stop becomes a kill; INT64_MAX: no stop yet
+    int64_t nag_at;       // when to interrupt running code once more
+    unsigned long doomed; // this job ends by doom_at, or the process does
+    int64_t doom_at;      // INT64_MAX: none is
     int lifeline;
     int term_fd;          // SIGTERM
     struct msg *shutdown; // the request that ends us
@@ -91,7 +95,6 @@ struct engine {
     struct channel *to_main, *to_control; // struct errand
     int wake_fd;                          // the main thread
     atomic_int phase;
-    atomic_bool aborts_pending; // aborts is not empty
 };
 
 /* registration.c */

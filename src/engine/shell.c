@@ -9,6 +9,7 @@
  * those that had to be looked at before their turn: to know what "everything
  * that waits" is at the moment of an abort.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -18,6 +19,8 @@
 #include "engine/private.h"
 #include "engine/reply.h"
 #include "engine/signals.h"
+
+#define CLEARING ULONG_MAX // job number of a clear, which is no job
 
 static void
 drop_message(struct msg *m, const rh_error *err)
@@ -244,19 +247,32 @@ answer(struct engine *self, const struct queued *q,
 
 /* Running */
 
+/* A request's turn has come.  False: it was aborted.  In one step, so that
+ * whoever wants to stop it finds it either waiting or running.
+ */
 static bool
-is_aborted(struct engine *self, const struct queued *q)
+begin_job(struct engine *self, const struct queued *q)
 {
-    bool found = q->abort;
+    struct span id = q->job.header.msg_id;
+    bool aborted;
 
-    if (!atomic_load_explicit(&self->aborts_pending, memory_order_acquire))
-        return found;
     pthread_mutex_lock(&self->abort_lock);
-    found = aborts_take(&self->aborts, q->job.header.msg_id) || found;
-    if (!self->aborts.oldest)
-        atomic_store(&self->aborts_pending, false);
+    aborted =
+        (self->aborts.oldest && aborts_take(&self->aborts, id)) || q->abort;
+    if (!aborted) {
+        self->running = id;
+        self->job++;
+    }
     pthread_mutex_unlock(&self->abort_lock);
-    return found;
+    return !aborted;
+}
+
+static void
+end_job(struct engine *self)
+{
+    pthread_mutex_lock(&self->abort_lock);
+    self->running = SPAN_NONE;
+    pthread_mutex_unlock(&self->abort_lock);
 }
 
 /* An apply that failed is also published, once, as upstream has it. */
@@ -288,9 +304,9 @@ run_apply(struct engine *self, const struct queued *q, struct outcome *result)
     rh_error err = {.code = 0};
     int rc;
 
-    signals_running(true);
+    signals_running(self->job);
     rc = self->interp->apply(self->interp->ctx, &q->job, result, &err);
-    signals_running(false);
+    signals_running(0);
     if (rc < 0)
         outcome_fail(result, rh_code_exception(rc), err.text);
     if (result->status == OUTCOME_ERROR)
@@ -308,9 +324,9 @@ run_other(struct engine *self, const struct queued *q, struct outcome *result)
         buf_add_str(&result->content, self->interp->kernel_info);
         return;
     }
-    signals_running(true);
+    signals_running(self->job);
     rc = self->interp->request(self->interp->ctx, &q->job, result, &err);
-    signals_running(false);
+    signals_running(0);
     if (rc == RH_ENOENT) {
         result->silent = true;
         log_warn("no such request: '%s'",
@@ -356,7 +372,7 @@ run(struct engine *self, struct queued *q)
     iopub_begin(&self->iopub, q->job.msg);
     if (!terse)
         iopub_status(&self->iopub, "busy");
-    if (is_aborted(self, q)) {
+    if (!begin_job(self, q)) {
         // No idle: clients take the reply itself as the end of the output.
         result.status = OUTCOME_ABORTED;
         if (is_request(q->job.header.msg_type))
@@ -368,6 +384,7 @@ run(struct engine *self, struct queued *q)
         run_apply(self, q, &result);
     else
         run_other(self, q, &result);
+    end_job(self);
     capture_pump(&self->capture, &self->iopub, true);
     iopub_flush(&self->iopub);
     facts.quiet = terse && !iopub_spoken(&self->iopub);
@@ -392,9 +409,9 @@ run_errands(struct engine *self)
     for (size_t i = 0; i < n; i++) {
         struct errand *e = entry[i];
 
-        signals_running(true);
+        signals_running(CLEARING);
         e->rc = self->interp->clear(self->interp->ctx, &e->err);
-        signals_running(false);
+        signals_running(0);
         if (channel_push(self->to_control, e) < 0) {
             log_error("no memory to answer a clear request");
             errand_free(e);

@@ -2,6 +2,10 @@
  *
  * Handlers may run in a forked child, which has our handlers but is no engine:
  * there they do what the default would have done.
+ *
+ * A signal may be delivered when the job it was meant for is over.  So an
+ * interrupt of one job carries the job's number, and the handler, which runs
+ * in the thread that runs the jobs, compares.
  */
 #include "engine/signals.h"
 
@@ -10,6 +14,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <unistd.h>
 
 // clang-format off
@@ -35,19 +40,24 @@ static struct {
     pid_t pid;
     int term_fd;
     pthread_t main;
-    atomic_bool running;
+    atomic_ulong running; // number of the job; 0: none
+    atomic_ulong wanted;  // the last one that was to be interrupted
     struct sigaction on_int, old_int, old_term;
 } state;
 
 static void
-on_sigint(int sig)
+on_sigint(int sig, siginfo_t *info, void *context)
 {
     int e = errno;
+    unsigned long running = atomic_load(&state.running), meant = running;
 
     (void)sig;
+    (void)context;
     if (!state.interp)
         return;
-    if (atomic_load(&state.running) || getpid() != state.pid)
+    if (info->si_code == SI_QUEUE)
+        meant = (unsigned long)(uintptr_t)info->si_value.sival_ptr;
+    if (getpid() != state.pid || (running && meant == running))
         state.interp->interrupt(state.interp->ctx);
     errno = e;
 }
@@ -73,13 +83,17 @@ signals_install(const struct interp *interp, int term_fd, rh_error *err)
     struct sigaction on_term = {.sa_handler = on_sigterm};
 
     // No SA_RESTART: user code blocked in a system call has to notice.
-    state.on_int = (struct sigaction){.sa_handler = on_sigint};
+    state.on_int = (struct sigaction){
+        .sa_sigaction = on_sigint,
+        .sa_flags = SA_SIGINFO,
+    };
     sigemptyset(&state.on_int.sa_mask);
     sigemptyset(&on_term.sa_mask);
     state.pid = getpid();
     state.term_fd = term_fd;
     state.main = pthread_self();
-    atomic_store(&state.running, false);
+    atomic_store(&state.running, 0);
+    atomic_store(&state.wanted, 0);
     state.interp = interp;
     if (sigaction(SIGINT, &state.on_int, &state.old_int) < 0
         || sigaction(SIGTERM, &on_term, &state.old_term) < 0)
@@ -98,15 +112,30 @@ signals_restore(void)
 }
 
 void
-signals_running(bool running)
+signals_running(unsigned long job)
 {
     struct sigaction now;
 
-    atomic_store(&state.running, running);
+    atomic_store(&state.running, job);
     // Code that changed the handler (asyncio.run does) is over: ours again.
-    if (!running && sigaction(SIGINT, NULL, &now) == 0
-        && now.sa_handler != on_sigint)
+    if (!job && sigaction(SIGINT, NULL, &now) == 0
+        && now.sa_sigaction != on_sigint)
         sigaction(SIGINT, &state.on_int, NULL);
+}
+
+void
+signals_interrupt_job(unsigned long job)
+{
+    const union sigval value = {.sival_ptr = (void *)(uintptr_t)job};
+
+    atomic_store(&state.wanted, job);
+    pthread_sigqueue(state.main, SIGINT, value);
+}
+
+bool
+signals_wanted(void)
+{
+    return atomic_load(&state.wanted) == atomic_load(&state.running);
 }
 
 void

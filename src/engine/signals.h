@@ -15,8 +15,18 @@
 /* 'term_fd' is an eventfd that SIGTERM makes readable. */
 int signals_install(const struct interp *interp, int term_fd, rh_error *err);
 void signals_restore(void); // as they were before
-/* User code begins or ends, called by the thread that runs it. */
-void signals_running(bool running);
+/* The user code of job number 'job' begins, or 0: it has ended.  Called by the
+ * thread that runs it.
+ */
+void signals_running(unsigned long job);
+/* Interrupt the code of this job, now or as soon as it begins, and never that
+ * of another.  Any thread.
+ */
+void signals_interrupt_job(unsigned long job);
+/* For an interpreter that has just dropped what interrupts of older jobs left
+ * behind, before it runs any code of this one: was that for this one?
+ */
+bool signals_wanted(void);
 /* Make this thread's system calls fail and the running code stop. */
 void signals_interrupt_main(void);
 /* Raise in this process, as kill(getpid(), sig) does.  RH_EINVAL. */

@@ -26,6 +26,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "engine/signals.h"
 
 struct python {
     PyObject *hooks;
@@ -274,6 +275,17 @@ give_gil(struct python *self)
     self->thread = PyEval_SaveThread();
 }
 
+static void
+python_interrupt(void *ctx)
+{
+    (void)ctx;
+#if PY_VERSION_HEX >= 0x030A0000
+    PyErr_SetInterruptEx(SIGINT);
+#else
+    PyErr_SetInterrupt();
+#endif
+}
+
 /* Start of a job, GIL held: what the last one left behind. */
 static void
 begin(struct python *self, struct msg *m)
@@ -284,6 +296,8 @@ begin(struct python *self, struct msg *m)
     // A Ctrl-C that came too late for the last job is not for this one.
     if (PyErr_CheckSignals() < 0)
         PyErr_Clear();
+    if (signals_wanted())
+        python_interrupt(self);
 }
 
 static void
@@ -543,17 +557,6 @@ python_service(void *ctx)
     }
     give_gil(self);
     return engine_py_current() ? 0 : rc; // a registered engine carries on
-}
-
-static void
-python_interrupt(void *ctx)
-{
-    (void)ctx;
-#if PY_VERSION_HEX >= 0x030A0000
-    PyErr_SetInterruptEx(SIGINT);
-#else
-    PyErr_SetInterrupt();
-#endif
 }
 
 static int

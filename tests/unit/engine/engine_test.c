@@ -419,6 +419,54 @@ test_control_answers_while_code_runs(void **state)
     shut_down(w);
 }
 
+static void
+cancel(struct world *w, const char *id, const char *found)
+{
+    char content[512];
+    struct msg *m;
+
+    (void)snprintf(content, sizeof(content),
+                   "{\"msg_ids\": [\"%s\"], "
+                   "\"roundhouse\": {\"interrupt\": true}}",
+                   id);
+    controller_send(&w->c, CONTROL, "abort_request", NULL, content, NULL);
+    m = controller_recv(&w->c, CONTROL);
+    assert_message(m, "abort_reply", w->c.msg_id);
+    assert_member(member(msg_part(m, MSG_CONTENT), "roundhouse"), "interrupted",
+                  found);
+    msg_unref(&m);
+}
+
+static void
+test_cancel_hits_the_call_it_names(void **state)
+{
+    struct world *w = start();
+    char ids[2][MSG_ID_SIZE];
+    struct msg *m;
+
+    (void)state;
+    apply(w, MUX, "wait");
+    keep_id(w, ids[0]);
+    sem_wait(&w->busy);
+    apply(w, TASK, "later");
+    keep_id(w, ids[1]);
+    cancel(w, ids[1], "false");
+    assert_int_equal(atomic_load(&w->interrupted), 0);
+    cancel(w, ids[0], "true");
+    m = expect_reply(w, MUX, "apply_reply", ids[0], "\"error\"");
+    assert_member(msg_part(m, MSG_CONTENT), "ename", "\"KeyboardInterrupt\"");
+    msg_unref(&m);
+    expect_apply(w, TASK, ids[1], "\"aborted\"");
+    cancel(w, ids[0], "false"); // it is over
+    controller_send(&w->c, CONTROL, "abort_request", NULL,
+                    "{\"msg_ids\": [], \"roundhouse\": {\"kill_ms\": -1}}",
+                    NULL);
+    m = controller_recv(&w->c, CONTROL);
+    assert_member(msg_part(m, MSG_CONTENT), "ename", "\"TypeError\"");
+    msg_unref(&m);
+    shut_down(w);
+}
+
 /* null, [] and nothing mean everything that waits */
 static void
 test_abort_of_everything_that_waits(void **state)
@@ -650,6 +698,7 @@ main(void)
         cmocka_unit_test(test_output_stands_between_busy_and_idle),
         cmocka_unit_test(test_output_flows_while_code_runs),
         cmocka_unit_test(test_control_answers_while_code_runs),
+        cmocka_unit_test(test_cancel_hits_the_call_it_names),
         cmocka_unit_test(test_abort_of_everything_that_waits),
         cmocka_unit_test(test_a_failing_cell_cancels_the_cells_behind_it),
         cmocka_unit_test(test_clear_waits_for_the_running_job),

@@ -64,17 +64,46 @@ test_only_running_code_is_interrupted(void **state)
     assert_int_equal(signals_install(&interp, fd, NULL), 0);
     assert_int_equal(signals_raise(SIGINT), 0);
     assert_int_equal(interrupts, 0);
-    signals_running(true);
+    signals_running(1);
     assert_int_equal(signals_raise(SIGINT), 0);
     assert_int_equal(interrupts, 1);
     signal(SIGINT, ignore); // user code may do that, until its end
     assert_int_equal(signals_raise(SIGINT), 0);
     assert_int_equal(interrupts, 1);
-    signals_running(false);
-    signals_running(true);
+    signals_running(0);
+    signals_running(2);
     assert_int_equal(signals_raise(SIGINT), 0);
     assert_int_equal(interrupts, 2);
     signals_restore();
+    signals_restore();
+    close(fd);
+}
+
+static void
+test_a_job_is_interrupted_and_no_other(void **state)
+{
+    const struct interp interp = {.interrupt = on_interrupt};
+    int fd = eventfd(0, EFD_NONBLOCK);
+
+    (void)state;
+    interrupts = 0;
+    assert_int_equal(signals_install(&interp, fd, NULL), 0);
+    signals_running(7);
+    assert_false(signals_wanted());
+    signals_interrupt_job(7);
+    assert_int_equal(interrupts, 1);
+    signals_interrupt_job(6); // it has ended
+    assert_int_equal(interrupts, 1);
+    assert_int_equal(signals_raise(SIGINT), 0); // for whoever runs
+    assert_int_equal(interrupts, 2);
+    signals_running(0);
+    signals_interrupt_job(8); // about to begin
+    assert_int_equal(interrupts, 2);
+    signals_running(8);
+    assert_true(signals_wanted());
+    signals_running(0);
+    signals_running(9);
+    assert_false(signals_wanted());
     signals_restore();
     close(fd);
 }
@@ -126,6 +155,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_only_running_code_is_interrupted),
+        cmocka_unit_test(test_a_job_is_interrupted_and_no_other),
         cmocka_unit_test(test_sigterm_is_an_event),
         cmocka_unit_test(test_a_forked_child_is_no_engine),
     };
