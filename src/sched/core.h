@@ -122,7 +122,7 @@ struct task {
     uint32_t id_at;     // msg_id within the header frame
     int32_t retries;
     uint16_t id_n;
-    uint8_t state, queued, status, deaths;
+    uint8_t state, queued, status, deaths, tries;
     uint8_t cancelled : 1, asked : 1, ahead : 1;
 };
 
@@ -309,6 +309,14 @@ task_waits(const struct task *t)
 {
     return t->state == TASK_DEPS || t->state == TASK_READY
            || t->state == TASK_DELAYED;
+}
+
+/* It comes back from an engine for another try. */
+static inline void
+task_tried(struct task *t)
+{
+    if (t->tries < UINT8_MAX)
+        t->tries++;
 }
 
 static inline struct engine *

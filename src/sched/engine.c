@@ -129,6 +129,7 @@ stranded(struct sched *s, struct task *t, const struct engine *heir)
         t->retries--;
         s->stats.retried++;
         task_off_engine(s, t);
+        task_tried(t);
         if (t->extra && t->extra->retry_delay_ms)
             t->extra->retry_at = s->now + t->extra->retry_delay_ms;
         task_requeue(s, t);

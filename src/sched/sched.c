@@ -514,6 +514,7 @@ try_again(struct sched *s, struct reply *r, struct span ename,
                   r->e->peer.id);
     } else {
         task_off_engine(s, t);
+        task_tried(t);
         task_requeue(s, t);
     }
     s->tried[0] = '\0';
@@ -582,7 +583,7 @@ sched_on_tick(struct sched *s, int64_t now)
     event_done(s);
 }
 
-static enum sched_cancelled
+static struct sched_cancelled
 cancel(struct sched *s, struct span id)
 {
     struct task *t;
@@ -591,30 +592,31 @@ cancel(struct sched *s, struct span id)
     id_hash(s->hash_key, id, h);
     t = (struct task *)(void *)ids_get(&s->live, h);
     if (!t)
-        return done_get(&s->done, h) ? SCHED_FINISHED : SCHED_UNKNOWN;
+        return (struct sched_cancelled){
+            .was = done_get(&s->done, h) ? SCHED_FINISHED : SCHED_UNKNOWN};
     if (t->state != TASK_RUNNING) {
         task_abort(s, t);
-        return SCHED_CANCELLED;
+        return (struct sched_cancelled){.was = SCHED_CANCELLED};
     }
     t->cancelled = 1;
     if (t->ahead && !t->engine->asked && t->engine->live && s->port.withdraw)
         (void)prefetch_ask(s, t->engine, s->config.hwm, t);
-    return SCHED_RUNNING;
+    return (struct sched_cancelled){SCHED_RUNNING, t->engine->peer.id};
 }
 
 size_t
 sched_cancel(struct sched *s, const struct span *msg_id, size_t n,
-             enum sched_cancelled *out, int64_t now)
+             struct sched_cancelled *out, int64_t now)
 {
     size_t done = 0;
 
     s->now = now;
     for (size_t i = 0; i < n; i++) {
-        enum sched_cancelled was = cancel(s, msg_id[i]);
+        struct sched_cancelled found = cancel(s, msg_id[i]);
 
-        done += was == SCHED_CANCELLED;
+        done += found.was == SCHED_CANCELLED;
         if (out)
-            out[i] = was;
+            out[i] = found;
     }
     event_done(s);
     return done;

@@ -205,11 +205,14 @@ void sched_on_tick(struct sched *self, int64_t now);
 
 /* ---- requests ---------------------------------------------------------- */
 
-enum sched_cancelled {
-    SCHED_CANCELLED, // was waiting; answered "aborted"
-    SCHED_RUNNING,   // on an engine: abort it there; it is not retried
-    SCHED_FINISHED,
-    SCHED_UNKNOWN
+struct sched_cancelled {
+    enum {
+        SCHED_CANCELLED, // was waiting; answered "aborted"
+        SCHED_RUNNING,   // on an engine: abort it there; it is not retried
+        SCHED_FINISHED,
+        SCHED_UNKNOWN
+    } was;
+    int engine; // SCHED_RUNNING: where
 };
 
 /* Answer waiting tasks with status aborted; for those that depend on them they
@@ -218,13 +221,10 @@ enum sched_cancelled {
  * may be NULL) says what was found.  Returns how many were cancelled.
  */
 size_t sched_cancel(struct sched *self, const struct span *msg_id, size_t n,
-                    enum sched_cancelled *out, int64_t now);
+                    struct sched_cancelled *out, int64_t now);
 
-/* Append one JSON object that says where a task is and why:
- *   {"msg_id":..., "state":"waiting_dependencies" | "waiting_engine" |
- *    "delayed" | "running" | "finished", "why": sentence, ...}
- * (keys by state: docs/guide/tasks-scheduler.md).  RH_ENOENT: unknown id, and
- * nothing is appended; RH_ENOMEM: json->failed.
+/* Append one JSON object that says where a task is and why; its keys are in
+ * docs/guide/tasks-scheduler.md.  RH_ENOMEM: json->failed.
  */
 int sched_explain(struct sched *self, struct span msg_id, int64_t now,
                   struct buf *json);

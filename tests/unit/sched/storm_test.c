@@ -718,7 +718,7 @@ static void
 cancel_some(struct storm *w)
 {
     struct span id[3];
-    enum sched_cancelled was[3];
+    struct sched_cancelled was[3];
     int ti[3];
     size_t n = 1 + dice(w, 3);
 
@@ -733,8 +733,8 @@ cancel_some(struct storm *w)
     }
     sched_cancel(w->w.s, id, n, was, w->w.now);
     for (size_t i = 0; i < n; i++)
-        TRUE((was[i] == SCHED_RUNNING) == (w->task[ti[i]].engine >= 0)
-             || w->task[ti[i]].n_answers || was[i] == SCHED_FINISHED);
+        TRUE((was[i].was == SCHED_RUNNING) == (w->task[ti[i]].engine >= 0)
+             || w->task[ti[i]].n_answers || was[i].was == SCHED_FINISHED);
 }
 
 /* An engine that was asked gives back some of what it was asked for. */
