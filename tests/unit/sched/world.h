@@ -287,8 +287,8 @@ world_free(struct world *w)
 static inline int
 world_engine(struct world *w, const char *name, uint32_t capabilities)
 {
-    return sched_on_engine(w->s, span_str(name), w->next_id++, capabilities, w->now,
-                           NULL);
+    return sched_on_engine(w->s, span_str(name), w->next_id++, capabilities,
+                           w->now, NULL);
 }
 
 static inline int
