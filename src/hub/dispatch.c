@@ -2,7 +2,8 @@
  *
  * Handlers are rows of a table.  They fill in a reply or a fault and never
  * send; what they return is turned into exactly one message here, so that no
- * path through a handler can answer twice or not at all.
+ * path through a handler can answer twice or not at all.  A request that waits
+ * (watch.c) comes here again.
  */
 #include <jansson.h>
 
@@ -268,31 +269,55 @@ admit(struct hub *self, struct request *req, rh_error *err)
     return rc;
 }
 
+static void
+serve(struct hub *self, struct request *req)
+{
+    const struct route *route = route_of(req->header.msg_type);
+    struct reply rep = {0};
+    struct fault fault = {0};
+    const int rc = run(self, route, req, &rep, &fault);
+
+    if (rc < 0)
+        hub_log(
+            self, LOG_WARN, "%.*s refused: %s: %s",
+            (int)(req->header.msg_type.n < 64 ? req->header.msg_type.n : 64),
+            (const char *)req->header.msg_type.p, fault.ename, fault.evalue);
+    if ((!route || route->reply) && !rep.kept)
+        answer(self, req, route, &rep, rc < 0 ? &fault : NULL);
+    reply_fini(&rep);
+    if (rc >= 0 && route->after)
+        route->after(self, req);
+}
+
 void
 hub_on_request(struct hub *self, struct msg *m, int64_t now, int64_t wall_us)
 {
     struct request req = {.m = m, .now = now, .wall_us = wall_us};
-    struct reply rep = {0};
-    struct fault fault = {0};
-    const struct route *route;
     rh_error err = {0};
-    int rc;
 
-    if (admit(self, &req, &err) < 0) {
+    if (admit(self, &req, &err) < 0)
         hub_log(self, LOG_WARN, "request dropped: %s", err.text);
-        return;
-    }
-    route = route_of(req.header.msg_type);
-    rc = run(self, route, &req, &rep, &fault);
-    if (rc < 0)
-        hub_log(self, LOG_WARN, "%.*s refused: %s: %s",
-                (int)(req.header.msg_type.n < 64 ? req.header.msg_type.n : 64),
-                (const char *)req.header.msg_type.p, fault.ename, fault.evalue);
-    if (!route || route->reply)
-        answer(self, &req, route, &rep, rc < 0 ? &fault : NULL);
-    reply_fini(&rep);
-    if (rc >= 0 && route->after)
-        route->after(self, &req);
+    else
+        serve(self, &req);
+}
+
+void
+hub_serve_again(struct hub *self, struct msg *m, bool final, int64_t now,
+                int64_t wall_us)
+{
+    struct request req = {
+        .m = m,
+        .now = now,
+        .wall_us = wall_us,
+        .final = final,
+    };
+    rh_error err = {0};
+
+    // It was admitted when it came, so this cannot fail but for memory.
+    if (scan_header(msg_part(m, MSG_HEADER), &req.header, &err) < 0)
+        hub_log(self, LOG_ERROR, "request not answered: %s", err.text);
+    else
+        serve(self, &req);
 }
 
 static void

@@ -61,6 +61,8 @@ hub_new(struct hub **out, const struct hub_config *config,
     list_init(&self->unassigned);
     list_init(&self->pending);
     list_init(&self->done);
+    list_init(&self->watches);
+    list_init(&self->ripe);
     heap_init(&self->due);
     rc = sender_init(&self->sender, config->session, config->session_id,
                      config->username ? config->username : "roundhouse", err);
@@ -88,6 +90,7 @@ hub_free(struct hub **self_p)
     *self_p = NULL;
     if (!self)
         return;
+    watches_free(self);
     lists[0] = &self->unassigned;
     lists[1] = &self->pending;
     lists[2] = &self->done;
@@ -127,12 +130,13 @@ hub_tick(struct hub *self, int64_t now, int64_t wall_us)
 {
     const struct store_ops *ops = self->store->ops;
     const struct heap_node *top;
-    int64_t next = INT64_MAX;
+    int64_t next;
 
     while ((top = heap_top(&self->due)) && top->at <= now)
         hub_engine_due(self, LIST_ENTRY((uintptr_t)top, struct engine, due),
                        now, wall_us);
-    if (top)
+    next = watch_tick(self, now, wall_us);
+    if (top && top->at < next)
         next = top->at;
     if (ops->tick) {
         rh_error err = {0};
@@ -216,7 +220,7 @@ check_engine(const struct hub *self, size_t i)
 
 static size_t
 check_tasks(const struct hub *self, const struct list *list,
-            enum task_state state, size_t *n_links)
+            enum task_state state, size_t *n_links, size_t *n_watches)
 {
     size_t n = 0;
 
@@ -227,6 +231,8 @@ check_tasks(const struct hub *self, const struct list *list,
         must(t->state == state);
         must(task_get(self, task_id(t)) == t);
         must(!t->stranded || state == TASK_DONE);
+        must(state != TASK_DONE || list_empty(&t->watches));
+        *n_watches += watches_count(&t->watches);
         for (size_t i = 0; i < t->n_link; i++)
             *n_links += t->link[i].shelf != SHELF_NONE;
         n++;
@@ -238,6 +244,7 @@ void
 hub_check(const struct hub *self)
 {
     size_t in_engines = 0, in_tasks = 0, n_state[3] = {0};
+    size_t n_watches = watches_count(&self->ripe);
 
     for (size_t i = 0; i < self->n_engine; i++) {
         in_engines += check_engine(self, i);
@@ -247,11 +254,15 @@ hub_check(const struct hub *self)
     must(n_state[ENGINE_UP] == self->n_up);
     must(n_state[ENGINE_DEAD] == self->n_dead);
     must(self->by_uuid.n == self->n_engine);
-    must(check_tasks(self, &self->unassigned, TASK_UNASSIGNED, &in_tasks)
+    must(check_tasks(self, &self->unassigned, TASK_UNASSIGNED, &in_tasks,
+                     &n_watches)
          == self->n_unassigned);
-    must(check_tasks(self, &self->pending, TASK_PENDING, &in_tasks)
+    must(check_tasks(self, &self->pending, TASK_PENDING, &in_tasks, &n_watches)
          == self->n_pending_task);
-    must(check_tasks(self, &self->done, TASK_DONE, &in_tasks) == self->n_done);
+    must(check_tasks(self, &self->done, TASK_DONE, &in_tasks, &n_watches)
+         == self->n_done);
+    must(n_watches == self->n_watches);
+    must(watches_count(&self->watches) == self->n_watches);
     must(self->tasks.n
          == self->n_unassigned + self->n_pending_task + self->n_done);
     must(in_engines == in_tasks);

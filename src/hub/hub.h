@@ -77,8 +77,9 @@ int hub_new(struct hub **out, const struct hub_config *config,
 void hub_free(struct hub **self_p); // sends nothing
 
 /* A message from the query ROUTER, just as received (not parsed).  Answered
- * once and at once, except unregistration_request and messages that are
- * malformed, unsigned or seen before, which get nothing.
+ * once, and at once unless it asks to wait (then by hub_tick), except
+ * unregistration_request and messages that are malformed, unsigned or seen
+ * before, which get nothing.
  */
 void hub_on_request(struct hub *self, struct msg *m, int64_t now,
                     int64_t wall_us);

@@ -63,6 +63,7 @@ struct task {
     struct list node; // hub->unassigned, ->pending or ->done
     enum task_state state;
     bool stranded; // DONE for lack of its engine: a real reply still counts
+    struct list watches; // requests that wait until it is done
     size_t n_link;
     struct link *link; // behind msg_id
     size_t n_msg_id;
@@ -97,6 +98,10 @@ struct hub {
     struct map tasks;
     struct list unassigned, pending, done; // done: oldest first
     size_t n_unassigned, n_pending_task, n_done;
+
+    struct list watches; // requests that wait, by the time they give up
+    struct list ripe;    // those among them whose task is done
+    size_t n_watches, n_watched_bytes;
 };
 
 void hub_log(const struct hub *self, enum log_level level, const char *fmt, ...)
@@ -149,6 +154,7 @@ struct request {
     struct header_view header;
     const struct json_t *content; // always an object
     int64_t now, wall_us;
+    bool final; // it has waited long enough: answer now
 };
 
 /* What a handler answers; it never sends.  'content' is the inside of a JSON
@@ -160,6 +166,7 @@ struct reply {
     struct msg **owner; // referenced
     size_t n_buffers, cap_buffers;
     bool hub_error; // a fault comes as hub_error whatever the row says
+    bool kept;      // not now: watch_keep has the request
 };
 
 int reply_add_buffers(struct reply *rep, struct msg *m); // RH_ENOMEM
@@ -180,6 +187,25 @@ handler hub_on_become_dask, hub_on_connection, hub_on_db, hub_on_history,
     hub_on_load, hub_on_purge, hub_on_queue, hub_on_registration,
     hub_on_resubmit, hub_on_result, hub_on_shutdown, hub_on_stop_distributed,
     hub_on_unregistration;
+
+/* What watch.c has kept, as if it had come now. */
+void hub_serve_again(struct hub *self, struct msg *m, bool final, int64_t now,
+                     int64_t wall_us);
+
+/* ---- watch.c ---------------------------------------------------------- */
+
+#define WATCH_MS 30000 // how long a request waits for one task
+
+/* Keep a request until a task, which is not done, is.  False: it has waited
+ * long enough, or there is no room; it has to be answered now.
+ */
+bool watch_keep(struct hub *self, const struct request *req, struct task *t);
+/* The task is done or forgotten: hub_tick serves who waited for it. */
+void watch_wake(struct hub *self, struct task *t);
+/* Serve what is ripe; returns when the next one gives up. */
+int64_t watch_tick(struct hub *self, int64_t now, int64_t wall_us);
+void watches_free(struct hub *self);
+size_t watches_count(const struct list *list);
 
 /* ---- content.c: arguments of requests ---------------------------------- */
 

@@ -5,6 +5,8 @@
  * buffers are its own: the reply of a coalescing broadcast cannot be taken
  * apart without.
  */
+#include <jansson.h>
+
 #include "base/mem.h"
 #include "hub/private.h"
 
@@ -12,8 +14,9 @@ struct answer {
     struct reply *rep;
     struct buf pending, completed, records;
     bool status_only;
-    struct span id; // asked for just now
-    bool done;      // the hub knows that it finished
+    struct task *waits_for; // one of those pending that the hub follows
+    struct span id;         // asked for just now
+    bool done;              // the hub knows that it finished
     struct fault *fault;
 };
 
@@ -116,13 +119,15 @@ unknown(struct answer *a, int rc)
 static int
 look_up(struct hub *self, struct answer *a)
 {
-    const struct task *t = task_get(self, a->id);
+    struct task *t = task_get(self, a->id);
     const struct store_ops *ops = self->store->ops;
     int rc;
 
     a->done = t && t->state == TASK_DONE;
     if (t && (a->status_only || !a->done)) {
         add_id(a->done ? &a->completed : &a->pending, a->id);
+        if (!a->done)
+            a->waits_for = t;
         if (a->status_only)
             return 0;
         // A database that keeps nothing says so now rather than later.
@@ -152,6 +157,15 @@ add_lists(struct buf *out, const struct answer *a)
         out->failed = true;
 }
 
+/* docs/protocol/extensions.md, section 6 */
+static bool
+wants_to_wait(const struct request *req)
+{
+    const json_t *ours = json_object_get(req->content, "roundhouse");
+
+    return json_is_true(json_object_get(ours, "wait"));
+}
+
 int
 hub_on_result(struct hub *self, const struct request *req, struct reply *rep,
               struct fault *fault)
@@ -172,8 +186,12 @@ hub_on_result(struct hub *self, const struct request *req, struct reply *rep,
         a.id = id[i];
         rc = look_up(self, &a);
     }
+    rep->kept = rc == 0 && a.waits_for && wants_to_wait(req)
+                && watch_keep(self, req, a.waits_for);
     if (rc == 0)
         add_lists(&rep->content, &a);
+    if (rc == 0 && req->final)
+        buf_add_str(&rep->content, ", \"roundhouse\": {\"waited\": true}");
     buf_fini(&a.pending);
     buf_fini(&a.completed);
     buf_fini(&a.records);

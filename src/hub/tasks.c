@@ -76,6 +76,7 @@ hub_task_new(struct hub *self, struct span msg_id, size_t n_link)
         mem_free(t);
         return NULL;
     }
+    list_init(&t->watches);
     t->n_link = n_link;
     t->link = (struct link *)(void *)((char *)t + at);
     for (size_t i = 0; i < n_link; i++) {
@@ -102,6 +103,7 @@ task_put(struct hub *self, struct task *t, size_t i, struct engine *e,
 void
 hub_task_free(struct hub *self, struct task *t)
 {
+    watch_wake(self, t);
     for (size_t i = 0; i < t->n_link; i++)
         link_move(&t->link[i], NULL, SHELF_NONE);
     list_remove(&t->node);
@@ -122,6 +124,7 @@ task_finish(struct hub *self, struct task *t, bool counted)
     }
     // Again at the end of the list if it was done before (a late reply).
     set_state(self, t, TASK_DONE);
+    watch_wake(self, t);
     while (self->n_done > self->max_finished && self->n_done > 1)
         hub_task_free(self, LIST_ENTRY(self->done.next, struct task, node));
 }

@@ -387,6 +387,96 @@ test_result_buffers_are_in_sorted_order(void **state)
     world_close(&w);
 }
 
+/* Asks for ids, ready to wait; returns how many replies came at once. */
+static int
+ask_waiting(struct world *w, const char *ids)
+{
+    const int before = w->replies.total;
+    char content[128];
+    struct msg *m;
+
+    (void)snprintf(content, sizeof(content),
+                   "{\"msg_ids\": %s, \"status_only\": true, "
+                   "\"roundhouse\": {\"wait\": true}}",
+                   ids);
+    m = make(w, (struct parts){.from = &w->client,
+                               .ident = {"cid"},
+                               .type = "result_request",
+                               .content = content});
+    hub_on_request(w->hub, m, w->now, w->wall);
+    msg_unref(&m);
+    return w->replies.total - before;
+}
+
+static void
+assert_last_reply(struct world *w, const char *content)
+{
+    struct answer a = open_answer(w->replies.m[w->replies.n - 1]);
+
+    assert_string_equal(a.type, "result_reply");
+    assert_same_json(a.content, content);
+    close_answer(&a);
+}
+
+static void
+test_requests_that_wait(void **state)
+{
+    struct world w;
+    struct msg *m, *t;
+
+    (void)state;
+    open_busy(&w);
+    // Nothing to wait for.
+    assert_int_equal(ask_waiting(&w, "[\"m1\"]"), 1);
+    assert_last_reply(&w, "{\"status\": \"ok\", \"pending\": [], "
+                          "\"completed\": [\"m1\"]}");
+    assert_int_equal(ask_waiting(&w, "[\"m1\", \"nope\"]"), 1);
+    // One reply, when both are done, and nothing before.
+    m = mux_request(&w, 1, "m5");
+    t = mux_request(&w, 1, "m6");
+    assert_int_equal(ask_waiting(&w, "[\"m5\", \"m6\"]"), 0);
+    assert_int_equal(ask_waiting(&w, "[\"m5\"]"), 0);
+    hub_check(w.hub);
+    reply_to(&w, HUB_OUT, 1, t, "value");
+    pass(&w, 20000);
+    assert_int_equal(w.replies.total, 4); // with those of open_busy
+    reply_to(&w, HUB_OUT, 1, m, "value");
+    pass(&w, 0);
+    assert_int_equal(w.replies.total, 6);
+    msg_unref(&m);
+    msg_unref(&t);
+    world_close(&w);
+}
+
+static void
+test_requests_that_wait_too_long(void **state)
+{
+    struct world w;
+    int n = 0;
+
+    (void)state;
+    open_busy(&w);
+    assert_int_equal(ask_waiting(&w, "[\"t1\"]"), 0);
+    pass(&w, 29999);
+    assert_int_equal(w.replies.total, 2);
+    pass(&w, 1);
+    assert_int_equal(w.replies.total, 3);
+    assert_last_reply(&w, "{\"status\": \"ok\", \"pending\": [\"t1\"], "
+                          "\"completed\": [], "
+                          "\"roundhouse\": {\"waited\": true}}");
+    // There is room for many, not for any number; the rest is answered at once.
+    while (n < 20000 && ask_waiting(&w, "[\"t1\"]") == 0)
+        n++;
+    assert_int_equal(n, 16384);
+    hub_check(w.hub);
+    assert_last_reply(&w, "{\"status\": \"ok\", \"pending\": [\"t1\"], "
+                          "\"completed\": []}");
+    pass(&w, 30000);
+    assert_int_equal(w.replies.total, 4 + 16384);
+    assert_int_equal(ask_waiting(&w, "[\"t1\"]"), 0); // closed while it waits
+    world_close(&w);
+}
+
 static void
 test_purge(void **state)
 {
@@ -651,6 +741,8 @@ static const struct { const char *request, *content; } sweep[] = {
     { "load_request",           "{\"targets\": [0, \"E1\"]}" },
     { "result_request",         "{\"msg_ids\": [\"m1\", \"m2\"]}" },
     { "result_request",         "{\"msg_ids\": [\"nope\"]}" },
+    { "result_request",         "{\"msg_ids\": [\"m1\", \"t1\"], "
+      "\"roundhouse\": {\"wait\": true}}" },
     { "purge_request",          "{\"msg_ids\": [\"m1\"], \"engine_ids\": [0]}" },
     { "purge_request",          "{\"msg_ids\": \"all\"}" },
     { "resubmit_request",       "{\"msg_ids\": [\"m1\", \"t1\"]}" },
@@ -690,6 +782,8 @@ sweep_once(size_t i, long n)
     }
     mem_fail_after(-1);
     hub_check(w.hub);
+    // Nobody is left waiting for what the failure touched.
+    pass(&w, 100000);
     replies = w.replies.total - replies;
     assert_in_range(replies, 0, 1);
     if (strcmp(sweep[i].request, "unregistration_request") == 0)
@@ -697,8 +791,6 @@ sweep_once(size_t i, long n)
     else if (replies == 0) // then at least the log knows
         assert_int_equal(w.unanswered, 1);
     msg_unref(&m);
-    // Nobody is left waiting for what the failure touched.
-    pass(&w, 100000);
     world_close(&w);
     return whole;
 }
@@ -765,6 +857,8 @@ main(void)
         cmocka_unit_test(test_queue_and_load),
         cmocka_unit_test(test_results),
         cmocka_unit_test(test_result_buffers_are_in_sorted_order),
+        cmocka_unit_test(test_requests_that_wait),
+        cmocka_unit_test(test_requests_that_wait_too_long),
         cmocka_unit_test(test_purge),
         cmocka_unit_test(test_resubmit),
         cmocka_unit_test(test_resubmitted_task_runs_like_any_other),
