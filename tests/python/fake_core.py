@@ -122,7 +122,8 @@ class Client:
         self.queue = []
         self.roster = {0: "u0", 1: "u1", 3: "u3"}
         self.namespaces = {u: {"__name__": "__main__"} for u in self.roster.values()}
-        self.answers = {}  # msg_type -> content, or function of content
+        self.answers = {"connection_request": {"engines": {}}}
+        # msg_type -> content, or function of content
 
     def engines(self):
         return dict(self.roster)

@@ -13,12 +13,14 @@ from .baseview import (
     _NO_METADATA,
     TASK,
     View,
+    _check_bool,
     _check_callable,
     _check_dependency,
     _check_map,
     _check_retries,
     _check_timeout,
     _render_dependency,
+    flag_error,
 )
 from .dependency import dependent
 from .executor import LazyMapIterator
@@ -29,6 +31,41 @@ if TYPE_CHECKING:
     from .client import Client
 
 __all__ = ["LoadBalancedView"]
+
+
+def _check_priority(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise flag_error(f"{name} must be int, not {value!r}")
+    if not -100 <= value <= 100:
+        raise ValueError(f"{name} must be from -100 to 100, not {value}")
+    return value
+
+
+def _check_deaths(name: str, value: Any) -> int | None:
+    return None if value is None else _check_retries(name, value)
+
+
+def _check_retry_on(name: str, value: Any) -> Any:
+    """Exception classes become their names; None, a name, or a list of names."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, type):
+        value = [value]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        names = [v.__name__ if isinstance(v, type) else v for v in value]
+        if all([isinstance(v, str) for v in names]):
+            return names
+    raise flag_error(f"{name} must be exceptions or their names, not {value!r}")
+
+
+# Flags that only our scheduler knows, and what they are if nothing is wanted.
+_OUR_FLAGS: dict[str, Any] = {
+    "priority": 0,
+    "retry_on": None,
+    "retry_delay": 0.0,
+    "retry_same_engine": False,
+    "max_deaths": None,
+}
 
 
 class LoadBalancedView(View):
@@ -46,15 +83,40 @@ class LoadBalancedView(View):
         Seconds the task may wait to be started; 0 or None for no limit.
     retries : int
         How often a failed task is tried again, each time on another engine.
+    priority : int
+        From -100 to 100; tasks of higher priority go first.
+    retry_on : exception, name, or a list of these; or None
+        Try again only after these errors; 'engine-loss' for a lost engine.
+    retry_delay : float
+        Seconds between a failure and the next try.
+    retry_same_engine : bool
+        Whether the next try may be on the same engine.
+    max_deaths : int or None
+        How many engines may die of the task before it is given up, whatever
+        its retries; 0 for any number, None for the controller's default.
+
+    The last five are for our controller; ipyparallel's ignores them.
     """
 
-    _flag_names = (*View._flag_names, "follow", "after", "timeout", "retries")
+    _flag_names = (
+        *View._flag_names,
+        "follow",
+        "after",
+        "timeout",
+        "retries",
+        *_OUR_FLAGS,
+    )
     _checks = {
         **View._checks,
         "follow": _check_dependency,
         "after": _check_dependency,
         "timeout": _check_timeout,
         "retries": _check_retries,
+        "priority": _check_priority,
+        "retry_on": _check_retry_on,
+        "retry_delay": _check_timeout,
+        "retry_same_engine": _check_bool,
+        "max_deaths": _check_deaths,
     }
     _balanced = True
 
@@ -62,6 +124,11 @@ class LoadBalancedView(View):
     after: Any = None
     timeout: float | None = 0.0
     retries: int = 0
+    priority: int = 0
+    retry_on: Any = None
+    retry_delay: float | None = 0.0
+    retry_same_engine: bool = False
+    max_deaths: int | None = None
 
     def __init__(self, client: Client, socket: Any = None, **flags: Any) -> None:
         super().__init__(client, socket, **flags)
@@ -72,17 +139,34 @@ class LoadBalancedView(View):
 
     def _task_metadata(self, label: Any, options: dict[str, Any]) -> bytes:
         """The flags as the scheduler takes them."""
-        get = options.get
-        after, follow = get("after", self.after), get("follow", self.follow)
-        targets = get("targets", self.targets)
-        timeout, retries = get("timeout", self.timeout), get("retries", self.retries)
-        if not (after or follow or timeout or retries or label) and targets is None:
+        if not options:
+            rendered = self._rendered
+            if rendered is not None and rendered[0] is label:
+                metadata: bytes = rendered[1]
+                return metadata
+        flags = {name: getattr(self, name) for name in self._flag_names}
+        flags.update(options)
+        metadata = self._render_flags(label, flags)
+        # These three may change by themselves.
+        if not options and not (self.after or self.follow or self.targets):
+            self._rendered = label, metadata
+        return metadata
+
+    def _render_flags(self, label: Any, flags: dict[str, Any]) -> bytes:
+        after, follow, targets = flags["after"], flags["follow"], flags["targets"]
+        timeout, retries = flags["timeout"], flags["retries"]
+        ours = {k: flags[k] for k, d in _OUR_FLAGS.items() if flags[k] != d}
+        wanted = after or follow or timeout or retries or label or ours
+        if not wanted and targets is None:
             return _NO_METADATA
         if self.client._task_scheme == "pure":
             raise RuntimeError(
                 "the pure task scheme forwards tasks without looking at them: "
-                "follow, after, retries, targets and timeout need another scheme"
+                "label, targets, after, follow, timeout, retries and the like "
+                "need another scheme"
             )
+        if ours:
+            self._check_ours(ours)
         uuids = [] if targets is None else self.client._build_targets(targets)[0]
         return json.dumps(
             {
@@ -92,8 +176,22 @@ class LoadBalancedView(View):
                 "targets": uuids,
                 "retries": retries,
                 "label": label,
+                **ours,
             }
         ).encode()
+
+    def _check_ours(self, ours: dict[str, Any]) -> None:
+        """Warn, once per client, of flags that this controller ignores."""
+        client = self.client
+        if client._offers("explain") or client._warned_of_flags:
+            return
+        client._warned_of_flags = True
+        warnings.warn(
+            f"this controller ignores {', '.join(ours)}: these flags need "
+            "Roundhouse's controller",
+            RuntimeWarning,
+            stacklevel=7,
+        )
 
     def _check_farming(self, f: Any) -> None:
         if self.client._task_scheme != "pure":

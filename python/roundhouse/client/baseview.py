@@ -143,6 +143,7 @@ class View:
     block: bool = False
     track: bool = False
     label: Any = None
+    _rendered: Any = None  # a subclass's form of the flags, until one is changed
 
     def __init__(self, client: Client, socket: Any = None, **flags: Any) -> None:
         if type(self) is View:
@@ -158,6 +159,8 @@ class View:
         check = self._checks.get(name)
         if check is not None:
             value = check(name, value)
+        if name in self._flag_names:
+            self.__dict__["_rendered"] = None
         object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
@@ -182,8 +185,7 @@ class View:
 
         Raises KeyError for an unknown flag, with no flag changed.
         """
-        for name, value in self._check_flags(kwargs).items():
-            object.__setattr__(self, name, value)
+        self.__dict__.update(self._check_flags(kwargs), _rendered=None)
         return self
 
     def _check_flags(self, flags: dict[str, Any]) -> dict[str, Any]:
@@ -199,13 +201,15 @@ class View:
     @contextmanager
     def temp_flags(self, **kwargs: Any) -> Iterator[None]:
         """Context manager: set flags, and restore all flags at the end."""
-        saved = {name: getattr(self, name) for name in self._flag_names}
+        flags = self.__dict__
+        saved = {name: flags[name] for name in self._flag_names if name in flags}
         self.set_flags(**kwargs)
         try:
             yield
         finally:
-            for name, value in saved.items():
-                object.__setattr__(self, name, value)
+            for name in self._flag_names:
+                flags.pop(name, None)  # back to the class's default
+            flags.update(saved, _rendered=None)
 
     @property
     def outstanding(self) -> set[str]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import error
 from ..serialize.serialize import MAX_BYTES, MAX_ITEMS, pack_apply_message
-from . import hub
+from . import hub, tasks
 from .asyncresult import AsyncHubResult, AsyncResult, _seconds
 from .balanced import LoadBalancedView
 from .baseview import BROADCAST, CONTROL, MUX, QUERY, TASK, _check_callable
@@ -272,6 +272,8 @@ class Client(Control):
         self._swept = time.monotonic()
         self._init_engines()
         self._farming_stopped = False
+        self._offered: dict[str, Any] | None = None  # by the controller; not asked yet
+        self._warned_of_flags = False
         self._hub_stopping = False
         self._registration_callbacks: list[Callable[[dict[str, Any]], None]] = []
         key = session_args.pop("key", None)
@@ -833,6 +835,12 @@ class Client(Control):
     _msg_ids_from_jobs = hub.msg_ids_from_jobs
     _asyncresult_from_jobs = hub.asyncresult_from_jobs
     _fill_from_hub = hub.fill_from_hub
+
+    # The task scheduler: see tasks.py
+
+    cancel = tasks.cancel
+    explain = tasks.explain
+    _offers = tasks.offers
 
     # dask
 

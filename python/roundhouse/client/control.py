@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .. import error
+from . import tasks
 from .asyncresult import AsyncResult
 from .baseview import CONTROL
 from .engines import Engines
@@ -65,9 +66,10 @@ class Control(Engines):
     def abort(
         self, jobs: Any = None, targets: Any = None, block: bool | None = None
     ) -> Any:
-        """Ask engines to skip jobs that have not started.
+        """Skip jobs that have not started; their results raise TaskAborted.
 
-        What runs goes on; see `send_signal`.
+        What runs goes on; see `send_signal`.  Tasks that no engine has been
+        given yet are answered by the scheduler, if the controller is ours.
 
         Parameters
         ----------
@@ -88,7 +90,12 @@ class Control(Engines):
                 msg_ids.extend(job.msg_ids)
             else:
                 raise TypeError(f"cannot abort {job!r}: take a msg_id or a result")
-        return self._control(targets, "abort_request", {"msg_ids": msg_ids}, block)
+        client: Client = self  # type: ignore[assignment]
+        left = tasks.abort_waiting(client, msg_ids)
+        if msg_ids and not left:  # nothing for an engine to do
+            waits = self.block if block is None else block
+            return None if waits else AsyncResult(client, [], "abort_request")
+        return self._control(targets, "abort_request", {"msg_ids": left}, block)
 
     def clear(self, targets: Any = None, block: bool | None = None) -> Any:
         """Empty the user namespaces of engines."""
