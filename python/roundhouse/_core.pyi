@@ -43,6 +43,9 @@ class Request:
     def status(self) -> str | None:
         """'ok', 'error' or 'aborted'."""
     @property
+    def begun(self) -> bool:
+        """The engine said that it works on it; quiet calls do not say so."""
+    @property
     def engine_uuid(self) -> str | None: ...
     @property
     def header(self) -> bytes:

@@ -414,21 +414,17 @@ ledger_unreadable(struct ledger *self, struct span parent, struct moment now)
         ledger_fail(self, req, FAIL_BAD_REPLY, -1, now);
 }
 
-static bool
-is_idle(const struct msg *m)
-{
-    struct scan_field f = {.key = "execution_state"};
-
-    return scan_object(msg_part(m, MSG_CONTENT), &f, 1, NULL) == 0
-           && span_is(f.value, "\"idle\"");
-}
-
 static void
-on_idle(struct ledger *self, struct rh_request *req)
+on_status(struct ledger *self, struct rh_request *req, const struct msg *m)
 {
     struct rh_request *hold = request_ref(req);
+    struct scan_field f = {.key = "execution_state"};
 
-    if (!req->n_parts)
+    if (scan_object(msg_part(m, MSG_CONTENT), &f, 1, NULL) < 0)
+        f.value = SPAN_NONE;
+    if (span_is(f.value, "\"busy\""))
+        atomic_store(&req->begun, true);
+    else if (span_is(f.value, "\"idle\"") && !req->n_parts)
         settle(self, req, RH_OUTPUT_DONE);
     request_unref(&hold);
 }
@@ -477,8 +473,8 @@ ledger_output(struct ledger *self, struct msg *m, struct moment now,
                                  ? NULL
                                  : req,
                              m, err);
-        else if (req && is_idle(m))
-            on_idle(self, req);
+        else if (req)
+            on_status(self, req, m);
     }
     buf_fini(&scratch);
     return rc;

@@ -49,6 +49,7 @@ struct rh_request {
     int64_t submitted_us;
 
     atomic_uint state;
+    atomic_bool begun; // the engine said that it works on it
 
     // The reply; fixed once RH_DONE is set.
     struct msg *reply;

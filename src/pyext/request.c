@@ -137,6 +137,13 @@ get_status(PyObject *op, void *unused)
 }
 
 static PyObject *
+get_begun(PyObject *op, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(atomic_load(&req_of(op)->begun));
+}
+
+static PyObject *
 get_engine_uuid(PyObject *op, void *unused)
 {
     struct span uuid = request_engine(req_of(op));
@@ -410,6 +417,7 @@ static PyGetSetDef Request_getset[] = {
     {"done", get_done, NULL, "Whether the reply is here.", NULL},
     {"output_done", get_output_done, NULL, "Whether all output is here.", NULL},
     {"status", get_status, NULL, "'ok', 'error' or 'aborted'.", NULL},
+    {"begun", get_begun, NULL, "The engine said that it works on it.", NULL},
     {"engine_uuid", get_engine_uuid, NULL, NULL, NULL},
     {"header", get_header, NULL, "The request's header, JSON.", NULL},
     {"reply_header", get_reply_part, NULL, NULL, PART(MSG_HEADER)},

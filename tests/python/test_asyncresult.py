@@ -203,7 +203,10 @@ def test_cancel(held, core):
     assert ar.cancel() and ar.cancelled() and ar.done()
     assert seen == [ar]
     assert core.sent[-1][2] == "abort_request"
-    assert core.sent[-1][3] == {"msg_ids": [ar.msg_id]}
+    assert core.sent[-1][3] == {
+        "msg_ids": [ar.msg_id],
+        "roundhouse": {"interrupt": True},
+    }
     with pytest.raises(concurrent.futures.CancelledError):
         ar.get()
     core.requests[0].value(1)  # the answer comes all the same

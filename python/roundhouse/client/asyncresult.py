@@ -32,6 +32,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from .. import error
+from .cancel import cancel_calls
 from .message import FIELD_NAMES, HubMessage, Message, Metadata
 
 if TYPE_CHECKING:
@@ -223,11 +224,30 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         """Whether `cancel` was called in time."""
         return self._cancelled_here
 
-    def cancel(self) -> bool:
-        """Give up the result.
+    def cancel(self, *, grace: float = 5.0, kill: bool = False) -> bool:
+        """Give up the result, and stop the calls.
 
-        Engines are asked to skip what has not started yet; what runs goes on.
-        Returns False if the result was here already.
+        Calls that wait are skipped.  One that runs is interrupted, as by
+        Ctrl-C on its engine; no other call is ever hit.  Does not wait for any
+        of that.
+
+        Parameters
+        ----------
+        grace : float
+            Seconds a call has to end once it was interrupted.
+        kill : bool
+            Kill the engine if the call has not ended then; what waits there
+            fails with EngineError.  If this client belongs to a Cluster that
+            started the engine, another one takes its place, with the same id
+            and an empty namespace.
+
+        Returns
+        -------
+        bool
+            False if the result was here already.
+
+        Engines of ipyparallel know signals only: there a direct call is
+        interrupted if it was seen to begin, and a task goes on.
         """
         with self._lock:
             if self._cancelled_here:
@@ -241,7 +261,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
                 waiter.add_cancelled(self)
             callbacks, self._callbacks = self._callbacks, None
         try:
-            self._client.abort(self.msg_ids, targets=self._targets, block=False)
+            cancel_calls(self._client, self._children, self._targets, grace, kill)
         except Exception:
             pass  # no engines, or closed: then nothing runs anyway
         for callback in callbacks or ():

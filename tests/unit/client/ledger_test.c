@@ -186,8 +186,10 @@ test_idle_then_reply(void **state)
     struct rh_request *req = add(RH_TASK, "a", "", "execute_request");
 
     (void)state;
+    assert_false(atomic_load(&req->begun));
     assert_int_equal(publish("status", "a", "{\"execution_state\": \"busy\"}"),
                      0);
+    assert_true(atomic_load(&req->begun));
     assert_int_equal(request_state(req), 0);
     publish("status", "a", IDLE_CONTENT);
     assert_int_equal(request_state(req), RH_OUTPUT_DONE);
