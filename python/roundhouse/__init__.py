@@ -43,7 +43,6 @@ if TYPE_CHECKING:  # the same table, for type checkers
 
     from traitlets.config import MultipleInstanceError as MultipleInstanceError
 
-    from .client.asyncresult import AsyncHubResult as AsyncHubResult
     from .client.asyncresult import AsyncMapResult as AsyncMapResult
     from .client.asyncresult import AsyncResult as AsyncResult
     from .client.client import Client as Client
@@ -52,6 +51,7 @@ if TYPE_CHECKING:  # the same table, for type checkers
     from .client.dependency import dependent as dependent
     from .client.dependency import require as require
     from .client.executor import ViewExecutor as ViewExecutor
+    from .client.hubresult import AsyncHubResult as AsyncHubResult
     from .client.remotefunction import ParallelFunction as ParallelFunction
     from .client.remotefunction import RemoteFunction as RemoteFunction
     from .client.remotefunction import parallel as parallel
@@ -75,7 +75,8 @@ _HOMES = {
     ".client.client": ("Client",),
     ".client.view": ("DirectView", "LoadBalancedView", "BroadcastView"),
     ".client.executor": ("ViewExecutor",),
-    ".client.asyncresult": ("AsyncResult", "AsyncMapResult", "AsyncHubResult"),
+    ".client.asyncresult": ("AsyncResult", "AsyncMapResult"),
+    ".client.hubresult": ("AsyncHubResult",),
     ".client.remotefunction": (
         "RemoteFunction",
         "ParallelFunction",

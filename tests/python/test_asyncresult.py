@@ -444,6 +444,8 @@ def test_result_of_the_hub(rc, core):
     assert isinstance(ar, ipp.AsyncHubResult) and not ar.ready()
     assert ar.get(10) == 5
     assert ar.engine_id == 1 and ar.stdout == "out" and len(polls) == 3
+    bufs[:] = ipp.serialize_object(5)
+    assert rc.get_result("other_1").stdout == "out"  # not only after get()
 
 
 def test_hub_result_as_a_future(rc, core):
@@ -468,6 +470,81 @@ def test_hub_result_as_a_future(rc, core):
     ready.set()
     assert seen.wait(10)
     assert ar.get() == ["b", "a"]
+
+
+def finished_record(status="ok"):
+    return {"result_content": {"status": status}, "result_header": None, "io": {}}
+
+
+def test_the_hub_is_asked_once_if_it_waits(rc, core):
+    """No polling: one request is answered when the task is finished."""
+    core.hold_types = {"result_request"}
+    ar = rc.get_result("theirs")
+    assert not ar.wait(0.05) and not ar.wait(0.05)
+    (request,) = [
+        r for r, s in zip(core.requests, core.sent) if s[2] == "result_request"
+    ]
+    assert core.sent[-1][3]["roundhouse"] == {"wait": True}
+    seen = []
+    ar.add_done_callback(seen.append)
+    # the hub's patience ended: asked again at once
+    request.finish(
+        {
+            "status": "ok",
+            "pending": ["theirs"],
+            "completed": [],
+            "roundhouse": {"waited": True},
+        }
+    )
+    core.settle()
+    again = core.requests[-1]
+    assert again is not request and not seen
+    again.finish(
+        {
+            "status": "ok",
+            "pending": [],
+            "completed": ["theirs"],
+            "theirs": finished_record(),
+        },
+        ipp.serialize_object(11),
+    )
+    core.settle()
+    assert seen == [ar] and ar.get() == 11
+    assert len(core.requests) == 2
+
+
+def test_a_hub_that_does_not_wait_is_asked_again(rc, core):
+    polls = []
+
+    def answer(content):
+        polls.append(content)
+        if len(polls) < 3:
+            return {"pending": ["t"], "completed": []}
+        bufs = ipp.serialize_object(4)
+        return {
+            "completed": ["t"],
+            "pending": [],
+            "t": finished_record(),
+            "buffers": bufs,
+        }
+
+    core.answers["result_request"] = answer
+    done, _ = concurrent.futures.wait([rc.get_result("t")], 10)
+    assert [ar.get() for ar in done] == [4] and len(polls) == 3
+
+
+def test_metadata_of_a_task_that_the_hub_still_waits_for(rc, core):
+    core.answers["result_request"] = {"pending": ["t"], "completed": []}
+    core.answers["db_request"] = {
+        "records": [
+            {"msg_id": "t", "stdout": "so far", "engine_uuid": "u1", "error": None}
+        ],
+        "buffer_lens": None,
+        "result_buffer_lens": None,
+    }
+    ar = rc.get_result("t")
+    assert (ar.stdout, ar.engine_id, ar.status) == ("so far", 1, None)
+    assert not ar.done()
 
 
 def test_unknown_to_the_hub(rc, core):

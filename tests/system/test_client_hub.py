@@ -1,5 +1,6 @@
 """What the hub is asked, on our controller and on the real one."""
 
+import concurrent.futures
 import os
 import time
 from datetime import datetime, timezone
@@ -61,6 +62,44 @@ def test_waiting_for_another_clients_task(rc, cluster, wait_until):
     with pytest.raises(TimeoutError):
         got.get(0.01)
     assert got.get(60) is None
+
+
+def test_hub_results_are_futures(rc, cluster, wait_until, tmp_path):
+    """Split, callbacks and concurrent.futures, without asking again and again."""
+    other = cluster.client()
+    gate = tmp_path / "gate"
+    code = (
+        f"import os, time\nprint('begun', flush=True)\n"
+        f"while not os.path.exists({str(gate)!r}): time.sleep(.01)\nprint('done')"
+    )
+    ar = rc[:].execute(code)
+    known_to_hub(other, ar.msg_ids, wait_until)
+    got = other.get_result(ar.msg_ids)
+    wait_until(lambda: got.stdout == ["begun\n"] * len(rc), what="output so far")
+    assert not got.done()
+    sent, core = [], other._core
+
+    class Counting:
+        def __getattr__(self, name):
+            return getattr(core, name)
+
+        def submit(self, *args, **kwargs):
+            sent.append(args)
+            return core.submit(*args, **kwargs)
+
+    other._core = Counting()
+    seen = []
+    got.add_done_callback(seen.append)
+    parts = got.split()
+    done, pending = concurrent.futures.wait(parts, 0.5)
+    assert not done and len(pending) == len(rc)
+    if cluster.kind == "ours":
+        assert len(sent) == 1 + len(parts)
+    gate.touch()
+    done, _ = concurrent.futures.wait(parts, 60)
+    assert done == set(parts) and got.wait(60)
+    wait_until(lambda: seen == [got])
+    other._core = core
 
 
 def test_errors_of_another_clients_task(rc, cluster, wait_until):

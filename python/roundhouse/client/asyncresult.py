@@ -38,12 +38,11 @@ from .message import FIELD_NAMES, HubMessage, Message, Metadata
 if TYPE_CHECKING:
     from .client import Client
 
-__all__ = ["AsyncHubResult", "AsyncMapResult", "AsyncResult"]
+__all__ = ["AsyncMapResult", "AsyncResult"]
 
 _PENDING = "PENDING"
 _FINISHED = "FINISHED"
 _CANCELLED = "CANCELLED_AND_NOTIFIED"
-_POLL_HUB_S = 0.1
 
 
 class NotReady(RuntimeError, AssertionError):
@@ -922,93 +921,10 @@ class AsyncMapResult(AsyncResult):
             yield arrived.get()
 
 
-class AsyncHubResult(AsyncResult):
-    """The result of tasks this client does not hold: asked from the hub.
+def __getattr__(name: str) -> Any:
+    # Where upstream has it; there it would be imported in a circle.
+    if name == "AsyncHubResult":
+        from .hubresult import AsyncHubResult
 
-    Waiting asks the hub every 0.1 s.
-    """
-
-    def __init__(
-        self,
-        client: Client,
-        children: Any,
-        fname: str = "unknown",
-        targets: Any = None,
-        owner: bool = False,
-        return_exceptions: bool = False,
-        chunk_sizes: dict[str, int] | None = None,
-    ) -> None:
-        single = isinstance(children, (str, HubMessage, Message))
-        if single:
-            children = [children]
-        children = [
-            (client._local(c) or HubMessage(client, c)) if isinstance(c, str) else c
-            for c in children
-        ]
-        super().__init__(
-            client, children, fname, targets, owner, return_exceptions, chunk_sizes
-        )
-        self._single_result = single
-
-    def _subscribe(self) -> None:
-        # Nobody tells us when the hub has the result: watch it.
-        if not self._look():
-            threading.Thread(
-                target=self.wait, name="roundhouse-hub-result", daemon=True
-            ).start()
-
-    def ready(self) -> bool:
-        """Whether the hub has every result; asks it."""
-        return bool(self.wait(0))
-
-    def done(self) -> bool:
-        return self._finished or self._cancelled_here or self._look()
-
-    def wait(self, timeout: float | None = -1, return_when: str | None = None) -> Any:
-        """Wait for the result, asking the hub; see AsyncResult.wait."""
-        if return_when is not None:
-            return super().wait(timeout, return_when)
-        limit = _seconds(timeout)
-        deadline = None if limit is None else time.monotonic() + limit
-        while not self._look():
-            self._fetch()
-            if self._look():
-                break
-            left = _POLL_HUB_S
-            if deadline is not None:
-                left = min(left, deadline - time.monotonic())
-                if left <= 0:
-                    return False
-            local = [c for c in self._children if isinstance(c, Message) and not c.done]
-            if local:
-                self._client._wait_requests([c.request for c in local], left)
-            else:
-                time.sleep(left)
-        return True
-
-    def _fetch(self) -> None:
-        """Take from the hub what it has by now."""
-        asked = [c for c in self._children if isinstance(c, HubMessage) and not c.done]
-        if asked:
-            self._client._fill_from_hub(asked)
-
-    def _checked(self, child: Any) -> Any:
-        if isinstance(child, HubMessage) and not child.done:
-            AsyncHubResult(self._client, child).wait()
-        return super()._checked(child)
-
-    def split(self) -> tuple[AsyncResult, ...]:
-        if len(self._children) == 1:
-            return (self,)
-        parts = self.__dict__.get("_parts")
-        if parts is None:
-            parts = self._parts = tuple(
-                AsyncHubResult(self._client, c, fname=self._fname)
-                for c in self._children
-            )
-        found: tuple[AsyncResult, ...] = parts
-        return found
-
-    def wait_for_output(self, timeout: float | None = -1) -> bool:
-        """Output comes with the record: waits for the result."""
-        return bool(self.wait(timeout))
+        return AsyncHubResult
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

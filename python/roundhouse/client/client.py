@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .. import error
 from ..serialize.serialize import MAX_BYTES, MAX_ITEMS, pack_apply_message
 from . import hub, tasks
-from .asyncresult import AsyncHubResult, AsyncResult, _seconds
+from .asyncresult import AsyncResult, _seconds
 from .balanced import LoadBalancedView
 from .baseview import BROADCAST, CONTROL, MUX, QUERY, TASK, _check_callable
 from .broadcast import BroadcastView
@@ -36,6 +36,7 @@ from .connection import (
 from .control import Control
 from .direct import DirectView, _execute_content
 from .display import get_shell
+from .hubresult import AsyncHubResult
 from .message import HubMessage, Message, Metadata
 
 if TYPE_CHECKING:
@@ -835,6 +836,9 @@ class Client(Control):
     _msg_ids_from_jobs = hub.msg_ids_from_jobs
     _asyncresult_from_jobs = hub.asyncresult_from_jobs
     _fill_from_hub = hub.fill_from_hub
+    _ask_hub = hub.ask_hub
+    _take_from_hub = hub.take_from_hub
+    _peek_at_hub = hub.peek_at_hub
 
     # The task scheduler: see tasks.py
 

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from .. import error
 from ..util import int_keys
-from .asyncresult import AsyncHubResult, AsyncResult
+from .asyncresult import AsyncResult
+from .baseview import QUERY
+from .hubresult import AsyncHubResult
 from .message import HubMessage, Message, parse_date
 
 if TYPE_CHECKING:
+    from .._core import Request
     from .client import Client
 
 _COLLECTIONS = (list, tuple, set, frozenset, types.GeneratorType)
@@ -170,8 +173,59 @@ def fill_from_hub(self: Client, messages: Sequence[HubMessage]) -> None:
             for message in messages:  # find out whose fault it is
                 fill_from_hub(self, [message])
         else:
-            messages[0].failed = True
-            messages[0].result = e
+            messages[0].fail(e)
+
+
+def ask_hub(self: Client, messages: Sequence[HubMessage]) -> Request:
+    """Send a request for results that waits at the hub, if it is ours."""
+    self._check_open()
+    content = {
+        "msg_ids": [m.msg_id for m in messages],
+        "status_only": False,
+        "roundhouse": {"wait": True},
+    }
+    return self._core.submit(QUERY, None, "result_request", to_json(content), b"{}")
+
+
+def take_from_hub(
+    self: Client, messages: Sequence[HubMessage], request: Request
+) -> bool:
+    """Take the results that came back for `ask_hub`.
+
+    False if some are missing and the hub did not wait for them.
+    """
+    reply = json.loads(request.content or b"{}")
+    if reply.get("status") != "ok":
+        if len(messages) == 1:
+            messages[0].fail(self._unwrap_exception(reply))
+        else:
+            fill_from_hub(self, messages)
+        return True
+    _fill(messages, reply, list(request.buffers))
+    return not reply.get("pending") or "waited" in reply.get("roundhouse", ())
+
+
+_PEEK = (
+    "submitted",
+    "engine_uuid",
+    "execute_input",
+    "execute_result",
+    "error",
+    "stdout",
+    "stderr",
+    "label",
+)
+
+
+def peek_at_hub(self: Client, messages: Sequence[HubMessage]) -> None:
+    """Bring the metadata of tasks that are not finished up to date."""
+    by_id = {m.msg_id: m for m in messages}
+    try:
+        found = self.db_query({"msg_id": {"$in": list(by_id)}}, keys=_PEEK)
+    except error.RemoteError:
+        return  # a hub without a database
+    for rec in found:
+        by_id[rec.pop("msg_id")].peek(rec)
 
 
 def result_status(

@@ -369,6 +369,19 @@ class HubMessage:
     def value(self) -> Any:
         return self.result
 
+    def fail(self, e: Exception) -> None:
+        """The hub has no result, for this reason."""
+        self.failed = True
+        self.result = e
+
+    def peek(self, rec: dict[str, Any]) -> None:
+        """Take what a record of the database says of a task that goes on."""
+        uuid = rec.get("engine_uuid")
+        values = {k: v for k, v in rec.items() if v is not None}
+        if uuid:
+            values["engine_id"] = self.client._engine_id(uuid)
+        dict.update(self.metadata, values)
+
     def fill(self, rec: dict[str, Any], bufs: list[Any]) -> list[Any]:
         """Take the hub's record of the task; returns the buffers left over."""
         header = rec.get("result_header") or {}
