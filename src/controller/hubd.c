@@ -67,6 +67,9 @@ take_note(struct hubd *self, struct note *note)
     case NOTE_HEART_STOPPED:
         lose_engine(self, note->uuid, "its heart stopped beating", 0);
         break;
+    case NOTE_ANSWER:
+        hubd_port.reply(self, note->m);
+        break;
     case NOTE_EXPECT:
     case NOTE_BEATING:
     case NOTE_FORGET:
@@ -75,6 +78,8 @@ take_note(struct hubd *self, struct note *note)
     case NOTE_SUBMIT:
     case NOTE_WITHDRAW:
     case NOTE_WITHDRAWN:
+    case NOTE_ASK:
+    case NOTE_ABORT:
         break; // never sent here
     }
     note_free(&note);

@@ -142,6 +142,15 @@ submit_task(void *ctx, struct msg *m, rh_error *err)
     return rc < 0 ? rh_fail(err, rc, "passing a task to the scheduler") : 0;
 }
 
+static int
+ask_scheduler(void *ctx, struct msg *m, rh_error *err)
+{
+    struct hubd *self = ctx;
+    int rc = note_push_msg(self->task->inbox, NOTE_ASK, m);
+
+    return rc < 0 ? rh_fail(err, rc, "passing a request to the scheduler") : 0;
+}
+
 static void
 quit_soon(void *ctx)
 {
@@ -253,7 +262,9 @@ capabilities_of(struct span asked)
     return found;
 }
 
-/* {"version": 1, "lifeline": {"port": 4711, "token": "..."}} */
+/* Clients: what the scheduler answers.  Engines: {"version": 1, "lifeline":
+ * {"port": 4711, "token": "..."}}
+ */
 static void
 offer(void *ctx, enum hub_peer peer, int id, struct span uuid,
       struct span asked, struct buf *out)
@@ -263,8 +274,11 @@ offer(void *ctx, enum hub_peer peer, int id, struct span uuid,
     struct member *m;
 
     (void)id;
-    if (peer != HUB_ENGINE)
+    if (peer == HUB_CLIENT) {
+        buf_add_str(out, "{\"version\": 1, \"explain\": true, \"cancel\": "
+                         "true}");
         return;
+    }
     m = map_get(&self->members, uuid);
     if (m)
         m->capabilities = capabilities_of(asked);
@@ -368,6 +382,7 @@ const struct hub_port hubd_port = {
     .reply = reply,
     .notify = notify,
     .submit_task = submit_task,
+    .ask_scheduler = ask_scheduler,
     .shutdown = quit_soon,
     .engine = engine,
     .save_engines = save_engines,

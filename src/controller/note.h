@@ -7,10 +7,13 @@
  *   hub    -> heart        EXPECT, BEATING, FORGET    which hearts to listen
  * for hub    -> relay, task  ENGINE_UP, ENGINE_DOWN     before clients are told
  *   hub    -> task         SUBMIT                     a task of the hub's own
+ *   hub    -> task         ASK                        a client's question
+ *   task   -> hub          ANSWER                     to it
  *   heart  -> hub          HEART_STARTED, HEART_STOPPED
  *   relay  -> hub          TRAFFIC
  *   task   -> relay        WITHDRAW                   a request to an engine
  *   relay  -> task         WITHDRAWN                  its answer
+ *   relay  -> task         ABORT                      a client's to an engine
  *   task   -> hub          TRAFFIC, ASSIGNED
  */
 #ifndef CONTROLLER_NOTE_H
@@ -35,7 +38,10 @@ enum note_kind {
     NOTE_TRAFFIC,
     NOTE_ASSIGNED,
     NOTE_WITHDRAW,
-    NOTE_WITHDRAWN
+    NOTE_WITHDRAWN,
+    NOTE_ASK,
+    NOTE_ANSWER,
+    NOTE_ABORT
 };
 
 struct note {
@@ -46,7 +52,7 @@ struct note {
     int64_t grace_ms;      // ENGINE_DOWN: replies this late still count
     uint64_t seq;          // ENGINE_*: number of the event, from 1
     size_t bytes;          // TRAFFIC: counted in the backlog
-    struct msg *m;         // SUBMIT, TRAFFIC, WITHDRAW*: owned
+    struct msg *m;         // SUBMIT, TRAFFIC, WITHDRAW*, ASK...: owned
     struct span uuid;      // inside this allocation, as is
     struct span text;      // ENGINE_DOWN: why; ASSIGNED: msg_id
 };

@@ -41,7 +41,8 @@ answer_stranger(struct relay *self, enum lane lane, struct msg *m,
 }
 
 /* Control requests are rare and few engines answer late: remember them, so
- * that they can be answered for if the engine is lost.
+ * that they can be answered for if the engine is lost.  What is to be aborted
+ * may not have left the scheduler yet.
  */
 static void
 track_control(struct relay *self, struct peer *peer, struct msg *m)
@@ -49,8 +50,11 @@ track_control(struct relay *self, struct peer *peer, struct msg *m)
     struct header_view header;
 
     if (session_verify(self->session, m, NULL) == 0
-        && scan_header(msg_part(m, MSG_HEADER), &header, NULL) == 0)
+        && scan_header(msg_part(m, MSG_HEADER), &header, NULL) == 0) {
         roster_track(peer, m, header.msg_id);
+        if (span_is(header.msg_type, "abort_request"))
+            (void)note_push_msg(self->task, NOTE_ABORT, m);
+    }
 }
 
 /* [client, uuid, ...] */

@@ -352,6 +352,10 @@ take_notes(struct taskd *self)
             on_hub_task(self, note->m);
         } else if (note->kind == NOTE_WITHDRAWN) {
             on_withdrawn(self, note->m);
+        } else if (note->kind == NOTE_ASK) {
+            taskd_on_ask(self, note->m);
+        } else if (note->kind == NOTE_ABORT) {
+            taskd_on_abort(self, note->m);
         } else {
             if (note->kind == NOTE_ENGINE_UP)
                 on_engine_up(self, note);

@@ -20,7 +20,7 @@
 struct taskd {
     struct worker worker;
     struct net_sock *client, *engine; // ROUTERs; owned
-    struct channel *inbox;            // owned; ENGINE_*, SUBMIT, WITHDRAWN
+    struct channel *inbox;            // owned; see note.h
     struct worker *hub;               // borrowed; woken when 'seen' moves
     struct channel *relay;            // borrowed; it talks to the engines
     atomic_ullong seen;               // engine events known here
@@ -36,6 +36,10 @@ struct taskd {
     int64_t now, wall_us;
     struct complain complain;
 };
+
+/* taskd_requests.c: ASK, to be answered with ANSWER; and ABORT. */
+void taskd_on_ask(struct taskd *self, struct msg *m);
+void taskd_on_abort(struct taskd *self, struct msg *m);
 
 int taskd_init(struct taskd *self, rh_error *err);
 /* Takes the session and the sockets, also on failure. */

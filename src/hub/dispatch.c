@@ -42,6 +42,10 @@ static const struct route routes[] = {
       after_shutdown },
     { "stop_distributed_request", "stop_distributed_reply", 0,
       hub_on_stop_distributed, NULL },
+    { "task_cancel_request", "task_cancel_reply", FAULT_OWN,
+      hub_on_task_request, NULL },
+    { "task_explain_request", "task_explain_reply", FAULT_OWN,
+      hub_on_task_request, NULL },
     { "unregistration_request", NULL,              0, hub_on_unregistration, NULL },
 };
 // clang-format on

@@ -37,6 +37,10 @@ struct hub_port {
      * frames.  What comes back on that socket is to be dropped.
      */
     int (*submit_task)(void *ctx, struct msg *m, rh_error *err);
+    /* Pass on a request about tasks to the scheduler of this process, which
+     * will answer it, once, through 'reply'.  May be NULL.
+     */
+    int (*ask_scheduler)(void *ctx, struct msg *m, rh_error *err);
     /* A client asked for it and has its answer: end the controller soon (a
      * second later, so that the last messages leave).
      */

@@ -166,7 +166,7 @@ struct reply {
     struct msg **owner; // referenced
     size_t n_buffers, cap_buffers;
     bool hub_error; // a fault comes as hub_error whatever the row says
-    bool kept;      // not now: watch_keep has the request
+    bool kept;      // not here: watch_keep or the scheduler has the request
 };
 
 int reply_add_buffers(struct reply *rep, struct msg *m); // RH_ENOMEM
@@ -186,7 +186,7 @@ typedef int handler(struct hub *self, const struct request *req,
 handler hub_on_become_dask, hub_on_connection, hub_on_db, hub_on_history,
     hub_on_load, hub_on_purge, hub_on_queue, hub_on_registration,
     hub_on_resubmit, hub_on_result, hub_on_shutdown, hub_on_stop_distributed,
-    hub_on_unregistration;
+    hub_on_task_request, hub_on_unregistration;
 
 /* What watch.c has kept, as if it had come now. */
 void hub_serve_again(struct hub *self, struct msg *m, bool final, int64_t now,

@@ -8,8 +8,8 @@
 
 #include "sched/core.h"
 
-#define LISTED 100         // ids, or engines, that are spelled out
-#define COUNTED_MAX 100000 // tasks that are counted
+#define LISTED 100        // ids, or engines, that are spelled out
+#define COUNTED_MAX 10000 // tasks that are counted
 
 /* ---- what holds it up -------------------------------------------------- */
 

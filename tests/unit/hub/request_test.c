@@ -666,6 +666,46 @@ test_resubmit_of_broadcasts(void **state)
     world_close(&w);
 }
 
+/* The scheduler answers, unless it cannot be asked. */
+static void
+test_tasks(void **state)
+{
+    static const char *const type[] = {"task_explain", "task_cancel"};
+    struct world w;
+    char request[40], reply[40];
+
+    (void)state;
+    world_open(&w);
+    for (size_t i = 0; i < 2; i++) {
+        struct answer a;
+        struct msg *m;
+
+        (void)snprintf(request, sizeof(request), "%s_request", type[i]);
+        (void)snprintf(reply, sizeof(reply), "%s_reply", type[i]);
+        m = make(&w, (struct parts){.from = &w.client,
+                                    .ident = {"cid"},
+                                    .type = request,
+                                    .content = "{\"msg_ids\": [\"t1\"]}"});
+        hub_on_request(w.hub, m, w.now, w.wall);
+        msg_unref(&m);
+        assert_int_equal(w.replies.total, 2 * i);
+        assert_int_equal(w.asked.n, i + 1);
+        w.refuse_submit = 1;
+        a = ask(&w, request, "{\"msg_ids\": [\"t1\"]}");
+        w.refuse_submit = 0;
+        assert_string_equal(a.type, reply);
+        assert_same_json(json_object_get(a.content, "ename"),
+                         "\"MemoryError\"");
+        close_answer(&a);
+        a = ask(&w, request, "{\"msg_ids\": [1]}");
+        assert_string_equal(a.type, reply);
+        assert_same_json(json_object_get(a.content, "ename"), "\"TypeError\"");
+        close_answer(&a);
+        assert_int_equal(w.asked.n, i + 1);
+    }
+    world_close(&w);
+}
+
 static void
 test_shutdown(void **state)
 {
@@ -864,6 +904,7 @@ main(void)
         cmocka_unit_test(test_resubmitted_task_runs_like_any_other),
         cmocka_unit_test(test_resubmit_refused_by_the_scheduler),
         cmocka_unit_test(test_resubmit_of_broadcasts),
+        cmocka_unit_test(test_tasks),
         cmocka_unit_test(test_shutdown),
         cmocka_unit_test(test_without_database),
         cmocka_unit_test(test_requests_out_of_memory),

@@ -32,7 +32,7 @@ struct world {
     int n_engines;
     int64_t now, wall;
     // what the hub did
-    struct sent replies, notices, submitted;
+    struct sent replies, notices, submitted, asked;
     int shutdowns, saves, refuse_submit;
     int unanswered; // the log says that a request got no answer
     char events[1024], saved[1024], last_log[512];
@@ -108,6 +108,17 @@ port_save(void *ctx, struct span json)
                    (const char *)json.p);
 }
 
+static inline int
+port_ask(void *ctx, struct msg *m, rh_error *err)
+{
+    struct world *w = ctx;
+
+    if (w->refuse_submit)
+        return rh_fail(err, RH_ENOMEM, "no memory to ask");
+    sent_add(&w->asked, m);
+    return 0;
+}
+
 static inline void
 port_offer(void *ctx, enum hub_peer peer, int id, struct span uuid,
            struct span asked, struct buf *out)
@@ -150,6 +161,7 @@ world_open_store(struct world *w, struct store *store,
         .reply = port_reply,
         .notify = port_notify,
         .submit_task = port_submit,
+        .ask_scheduler = port_ask,
         .shutdown = port_shutdown,
         .engine = port_engine,
         .save_engines = port_save,
@@ -193,6 +205,7 @@ world_close(struct world *w)
     sent_clear(&w->replies);
     sent_clear(&w->notices);
     sent_clear(&w->submitted);
+    sent_clear(&w->asked);
     hub_free(&w->hub);
     store_close(&w->store);
     sender_fini(&w->client);
