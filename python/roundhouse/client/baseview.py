@@ -11,6 +11,7 @@ from ..serialize.serialize import PrePickled
 from .asyncresult import AsyncResult
 from .dependency import Dependency
 from .executor import ViewExecutor
+from .history import History
 from .remotefunction import parallel, remote
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class View:
         Whether `AsyncResult.wait_for_send` is of use.
     label : str or None
         Stored with the tasks in the hub's database.
-    history : list of str
+    history : sequence of str
         The msg_ids sent through this view.
     """
 
@@ -149,7 +150,7 @@ class View:
         if type(self) is View:
             raise TypeError("use DirectView, LoadBalancedView or BroadcastView")
         self.client = client
-        self.history: list[str] = []
+        self.history = History()
         self._feeders: set[Any] = set()
         self._executor: ViewExecutor | None = None
         self.block = client.block
@@ -214,7 +215,7 @@ class View:
     @property
     def outstanding(self) -> set[str]:
         """The msg_ids sent through this view that are not finished."""
-        return self.client.outstanding.intersection(self.history)
+        return {i for i in self.client.outstanding if i in self.history}
 
     @property
     def results(self) -> Any:

@@ -36,6 +36,7 @@ from .connection import (
 from .control import Control
 from .direct import DirectView, _execute_content
 from .display import get_shell
+from .history import History
 from .hubresult import AsyncHubResult
 from .message import HubMessage, Message, Metadata
 
@@ -265,7 +266,7 @@ class Client(Control):
             session_args.pop("buffer_threshold", MAX_BYTES),
             session_args.pop("item_threshold", MAX_ITEMS),
         )
-        self.history: list[str] = []
+        self.history = History()
         self.results = Results()
         self.metadata = ClientMetadata(self)
         self._live: dict[str, Message] = {}
@@ -441,6 +442,7 @@ class Client(Control):
         label: Any,
         track: bool,
         view: Any,
+        made: type[Message] = Message,
     ) -> Message:
         """Send one request for work and enter it in the books."""
         if self._closed:
@@ -448,7 +450,7 @@ class Client(Control):
         request = self._core.submit(
             channel, uuid, msg_type, content, metadata, bufs, track=track
         )
-        message = Message(self, request, kind, label)
+        message = made(self, request, kind, label)
         self._enter(message, view)
         return message
 

@@ -16,6 +16,7 @@ from .. import error
 from ..util import int_keys
 from .asyncresult import AsyncResult
 from .baseview import QUERY
+from .history import History
 from .hubresult import AsyncHubResult
 from .message import HubMessage, Message, parse_date
 
@@ -374,7 +375,7 @@ def purge_results(self: Client, jobs: Any = (), targets: Any = ()) -> None:
 def purge_everything(self: Client) -> None:
     """Forget all results here and in the hub, and the history here."""
     self.purge_results("all")
-    self.history = []
+    self.history = History()
     self.session.digest_history.clear()
 
 
