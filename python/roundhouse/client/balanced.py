@@ -22,8 +22,8 @@ from .baseview import (
     _render_dependency,
     flag_error,
 )
+from .chunks import LazyMapIterator, check_chunksize
 from .dependency import dependent
-from .executor import LazyMapIterator
 from .message import Message
 from .remotefunction import ParallelFunction, getname
 
@@ -247,7 +247,9 @@ class LoadBalancedView(View):
             return self._finish(ar, True)
         return ar
 
-    def _task_sender(self, flags: dict[str, Any]) -> Callable[..., Message]:
+    def _task_sender(
+        self, flags: dict[str, Any], made: type[Message] = Message
+    ) -> Callable[..., Message]:
         """A function that sends part i of a map as a task."""
         self._check_farming(None)
         label = flags.get("label", self.label)
@@ -256,7 +258,7 @@ class LoadBalancedView(View):
         client = self.client
 
         def send(i: int, f: PrePickled, args: Sequence[Any]) -> Message:
-            bufs = pack_apply_message(f, args, {})
+            bufs = pack_apply_message(f, args, {}, *client._thresholds)
             return client._send(
                 TASK,
                 None,
@@ -268,6 +270,7 @@ class LoadBalancedView(View):
                 label,
                 track,
                 self,
+                made,
             )
 
         return send
@@ -277,11 +280,10 @@ class LoadBalancedView(View):
         f: Any,
         *sequences: Any,
         block: bool | None = None,
-        chunksize: int = 1,
+        chunksize: Any = 1,
         ordered: bool = True,
         return_exceptions: bool = False,
-        label: Any = None,
-        **kwargs: Any,
+        **flags: Any,
     ) -> Any:
         """Parallel version of the builtin map: one task per chunk.
 
@@ -291,19 +293,22 @@ class LoadBalancedView(View):
         *sequences
             Used up to the end of the shortest.
         block : bool, optional
-        chunksize : int
-            Elements per task.
+        chunksize : int or 'auto'
+            Elements per task.  'auto' measures how long they take, and makes
+            chunks of about 50 ms; then each element has its own error, and
+            arguments are sent while the map runs.
         ordered : bool
             Whether iterating the result keeps the order of the elements.
         return_exceptions : bool
             Put errors in the place of values.
-        label : str, optional
+        **flags
+            Flags of the view, like ``label`` or ``retries``, for these tasks.
 
         Returns
         -------
         AsyncMapResult, or with block the list of values
         """
-        _check_map(f, sequences, kwargs)
+        _check_map(f, sequences, self._not_flags(flags))
         pf = ParallelFunction(
             self,
             f,
@@ -311,7 +316,7 @@ class LoadBalancedView(View):
             chunksize=chunksize,
             ordered=ordered,
             return_exceptions=return_exceptions,
-            label=self.label if label is None else label,
+            **flags,
         )
         return pf.map(*sequences)
 
@@ -322,6 +327,8 @@ class LoadBalancedView(View):
         ordered: bool = True,
         max_outstanding: Any = "auto",
         return_exceptions: bool = False,
+        chunksize: Any = 1,
+        **flags: Any,
     ) -> LazyMapIterator:
         """Map that reads its inputs as the results come; they may be endless.
 
@@ -331,22 +338,32 @@ class LoadBalancedView(View):
             Give values in the order of the inputs, or as they arrive.
         max_outstanding : int or 'auto'
             How many tasks are unfinished at most: by default one per engine, 0
-            for no limit.
+            for no limit.  With a limit, reading also pauses while 1,000 results
+            wait to be taken.
         return_exceptions : bool
-            Give errors instead of raising them.
+            Give errors instead of raising them; a raised one does not end the
+            iteration.
+        chunksize : int or 'auto'
+            Elements per task, each with its own error; see `map`.
+        **flags
+            Flags of the view for these tasks.
         """
-        _check_map(f, sequences, {})
-        limit = len(self) if max_outstanding == "auto" else max_outstanding
-        if limit is None or limit < 0:
-            limit = 0
+        _check_map(f, sequences, self._not_flags(flags))
+        check_chunksize(chunksize)
+        limit = max(1, len(self)) if max_outstanding == "auto" else max_outstanding
         return LazyMapIterator(
             self,
             f,
-            iter(zip(*sequences)),
+            sequences,
+            chunksize,
             ordered,
-            limit or (1 if max_outstanding == "auto" else 0),
+            max(0, limit or 0),
             return_exceptions,
+            self._check_flags(flags),
         )
+
+    def _not_flags(self, keywords: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in keywords.items() if k not in self._flag_names}
 
     def register_joblib_backend(
         self, name: str = "ipyparallel", make_default: bool = False

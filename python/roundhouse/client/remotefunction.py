@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..serialize.serialize import PrePickled
 from . import map as maps
 from .asyncresult import AsyncMapResult
+from .chunks import GrowingMapResult, check_chunksize
 
 if TYPE_CHECKING:
     from .view import View
@@ -122,8 +123,9 @@ class ParallelFunction(RemoteFunction):
         Contiguous parts, or every n-th element.
     block : bool, optional
         Whether calls wait; by default as the view says at the time of the call.
-    chunksize : int, optional
-        Elements per task of a balanced view; default 1.
+    chunksize : int or 'auto', optional
+        Elements per task of a balanced view; default 1.  'auto', for `map` only,
+        measures how long they take.
     ordered : bool
         Whether iterating the result keeps the order of submission.
     return_exceptions : bool
@@ -138,11 +140,13 @@ class ParallelFunction(RemoteFunction):
         f: Callable[..., Any],
         dist: str = "b",
         block: bool | None = None,
-        chunksize: int | None = None,
+        chunksize: Any = None,
         ordered: bool = True,
         return_exceptions: bool = False,
         **flags: Any,
     ) -> None:
+        if chunksize is not None:
+            check_chunksize(chunksize)
         super().__init__(view, f, block=block, **flags)
         if dist not in maps.dists:
             raise KeyError(f"dist must be 'b' or 'r', not {dist!r}")
@@ -173,15 +177,31 @@ class ParallelFunction(RemoteFunction):
             return []
         if not mapping and min(lengths) != max(lengths):
             raise ValueError(f"sequences of different lengths: {lengths}")
-        n = min(lengths)
-        nparts, send = self._sender(n)
-        result = self._send_parts(seqs, n, nparts, mapping, send)
+        if self.chunksize == "auto" and self.view._balanced:
+            if not mapping:
+                raise ValueError("chunksize='auto' is for the map of the function")
+            result: AsyncMapResult = self._grow(seqs)
+        else:
+            nparts, send = self._sender(min(lengths))
+            result = self._send_parts(seqs, min(lengths), nparts, mapping, send)
         if not (self.view.block if self.block is None else self.block):
             return result
         try:
             return result.get()
         except KeyboardInterrupt:
             return result
+
+    def _grow(self, seqs: list[Any]) -> GrowingMapResult:
+        view: Any = self.view
+        return GrowingMapResult(
+            view,
+            self.func,
+            seqs,
+            fname=self.__name__,
+            ordered=self.ordered,
+            return_exceptions=self.return_exceptions,
+            flags=view._check_flags(self.flags),
+        )
 
     def _sender(self, n: int) -> tuple[int, Callable[..., Any]]:
         """How many parts there are, and the function that sends part i."""

@@ -8,8 +8,9 @@ scheduler.  All of them pack a call once and hand the buffers to the core.
 from .balanced import LoadBalancedView
 from .baseview import View
 from .broadcast import BroadcastView
+from .chunks import LazyMapIterator
 from .direct import DirectView
-from .executor import LazyMapIterator, ViewExecutor
+from .executor import ViewExecutor
 
 __all__ = [
     "BroadcastView",
