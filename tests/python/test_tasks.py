@@ -175,3 +175,18 @@ def test_cancel_and_abort(rc, lv, ours):
     assert rc.abort(waiting, block=False).get() == []
     with pytest.raises(ipp.NoEnginesRegistered):
         rc.abort(running)
+
+
+def test_cancelling_a_result_that_waits_asks_no_engine(lv, ours):
+    ours.hold = True
+    ar = lv.apply_async(len, "")
+    ours.requests[-1].engine_uuid = None
+    ours.answers["task_cancel_request"] = lambda content: {
+        "cancelled": content["msg_ids"],
+        "running": {},
+        "finished": [],
+        "unknown": [],
+    }
+    assert ar.cancel() and ar.cancelled()
+    asked = [s[2] for s in ours.sent]
+    assert "task_cancel_request" in asked and "abort_request" not in asked

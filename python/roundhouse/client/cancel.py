@@ -1,9 +1,10 @@
 """Stopping calls wherever they are: what `AsyncResult.cancel` sends.
 
-One request per engine does it all if the engine is ours: what waits is skipped,
-what runs is interrupted, and only the engine knows which call it runs at the
-moment it acts.  Other engines know signals only, so there a call is interrupted
-when it was seen to begin.
+Tasks that no engine has are taken from the scheduler's queue.  For the rest one
+request per engine does it all if the engine is ours: what waits is skipped, what
+runs is interrupted, and only the engine knows which call it runs at the moment
+it acts.  Other engines know signals only, so there a call is interrupted when it
+was seen to begin.
 
 An engine that has to be killed ends itself, unless the client's Cluster can put
 another in its place.
@@ -15,6 +16,8 @@ import logging
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from .tasks import abort_waiting
 
 if TYPE_CHECKING:
     from .client import Client
@@ -34,6 +37,11 @@ def cancel_calls(
     targets are the engines' ids, parallel to messages, or None if a scheduler
     chose; grace and kill as in `AsyncResult.cancel`.
     """
+    if targets is None:
+        left = set(abort_waiting(client, [m.msg_id for m in messages]))
+        messages = [m for m in messages if m.msg_id in left]
+        if not messages:
+            return
     here = client.ids
     where = here if targets is None else [t for t in targets if t in here]
     if not where:
