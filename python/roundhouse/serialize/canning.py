@@ -18,6 +18,7 @@ from __future__ import annotations
 import builtins
 import copy
 import functools
+import pickle
 import sys
 from collections.abc import Iterable
 from types import CellType, FunctionType
@@ -85,8 +86,6 @@ def use_cloudpickle() -> None:
 
 def use_pickle() -> None:
     """Go back to the standard pickle and to canned functions."""
-    import pickle
-
     backend.use(pickle)
     can_map[FunctionType] = CannedFunction
 
@@ -422,6 +421,51 @@ class CannedMemoryView(CannedBytes):
 
 CannedBuffer = CannedMemoryView
 
+# Packages whose objects are large data with a little around it, and good with
+# data they may only read.
+_COLUMNAR = ("pandas", "pyarrow")
+_OUT_OF_BAND = 1024  # bytes from which a buffer leaves the pickle
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_columnar(t: type) -> bool:
+    return any([c.__module__.partition(".")[0] in _COLUMNAR for c in t.__mro__])
+
+
+def can_columnar(obj: Any) -> Any:
+    """Can an object by pickle protocol 5: its data is not copied.
+
+    What arrives is made of views of the received bytes, so it is read-only.
+    The object is returned as it is if it has no large buffers.
+
+    For the receiver it is bytes, the pickle, with a `wrap` of its own: loads,
+    which takes the buffers from behind the pickle in the same list.  Every
+    receiver of CannedBytes can do that.
+    """
+    if backend.name == "dill":  # its pickles need more than pickle.loads
+        return obj
+    bufs: list[Any] = []
+
+    def stays(buf: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buf.raw()
+        except BufferError:  # not in one piece
+            return True
+        if raw.nbytes < _OUT_OF_BAND:
+            return True
+        bufs.append(raw)
+        return False
+
+    data = backend.dumps(obj, 5, buffer_callback=stays)
+    if not bufs or HOME.encode() in data:  # names of ours need our own loads
+        return obj
+    canned = CannedBytes(data)
+    canned.buffers += bufs
+    behind = iter(canned.buffers)
+    next(behind)
+    canned.__dict__["wrap"] = functools.partial(pickle.loads, buffers=behind)
+    return canned
+
 
 def can_class(obj: type) -> Any:
     """Can a class of ``__main__``; others are sent by name."""
@@ -586,13 +630,11 @@ def can(obj: Any) -> Any:
     if t in can_map.plain:
         return obj
     canner = can_map.get(t)
-    if canner is None:
-        if not can_map.late:
-            return obj
+    if canner is None and can_map.late:
         can_map.resolve()
         canner = can_map.get(t)
-        if canner is None:
-            return obj
+    if canner is None:
+        return can_columnar(obj) if _is_columnar(t) else obj
     return canner(obj)
 
 

@@ -89,7 +89,9 @@ class PrePickled:
     __slots__ = ("buffers",)
 
     def __init__(self, obj: Any) -> None:
-        self.buffers = serialize_object(obj)
+        self.buffers = [
+            bytes(b) if isinstance(b, memoryview) else b for b in serialize_object(obj)
+        ]
 
 
 def _pickle_canned(cobj: Any) -> bytes:
