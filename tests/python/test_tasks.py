@@ -135,6 +135,14 @@ def test_a_request_may_overtake_its_task(rc, lv, ours):
     answers.append(told("unknown"))
     assert rc.explain("of nobody")["state"] == "unknown"
 
+    def too_late(content):
+        if not ar.done():
+            ours.requests[0].value(0)
+        return {"tasks": {i: told("unknown") for i in content["msg_ids"]}}
+
+    ours.answers["task_explain_request"] = too_late
+    assert rc.explain(ar)["state"] == "finished"
+
 
 def test_explain_and_cancel_need_our_controller(rc, core):
     for ask in (rc.explain, rc.cancel):

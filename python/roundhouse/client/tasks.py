@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .message import HubMessage, Message
+from .. import error
+from .message import Message
 
 if TYPE_CHECKING:
     from .client import Client
@@ -63,7 +64,7 @@ def _explained(msg_id: str, state: str, text: str, **more: Any) -> Explanation:
         "behind": 0,
         "tries": 0,
     }
-    return Explanation(keys, msg_id=msg_id, state=state, **more, text=text)
+    return Explanation({"msg_id": msg_id, "state": state, **keys, **more, "text": text})
 
 
 def offers(self: Client, name: str) -> bool:
@@ -114,25 +115,43 @@ def _ask(
     return told
 
 
-def _of_here(self: Client, message: Any) -> Explanation | None:
-    """What this client knows itself; None for a task that is under way."""
-    msg_id = message.msg_id
-    if message.done:
-        value, engine = message.value(), message.metadata["engine_id"]
-        where = "" if engine is None else f" on engine {engine}"
-        how = f"failed{where}: {value}" if message.failed else f"succeeded{where}"
-        return _explained(msg_id, "finished", how, engine=engine)
-    if isinstance(message, HubMessage) or message.request.engine_uuid is None:
-        return None
+def _of_here(self: Client, ids: Sequence[str]) -> dict[str, Explanation]:
+    """What this client knows itself: of finished tasks, and of direct calls."""
+    known = {}
+    for msg_id in ids:
+        message = self._local(msg_id)
+        if message is None:
+            continue
+        if message.done:
+            known[msg_id] = _explain_finished(message)
+        elif isinstance(message, Message) and message.request.engine_uuid is not None:
+            known[msg_id] = _explain_direct(self, message)
+    return known
+
+
+def _explain_finished(message: Any) -> Explanation:
+    value, engine = message.value(), message.metadata["engine_id"]
+    where = "" if engine is None else f" on engine {engine}"
+    if not message.failed:
+        text = f"it succeeded{where}"
+    elif isinstance(value, error.TaskAborted):
+        text = "it was aborted before it started"
+    else:
+        text = f"it failed{where}: {value}"
+    return _explained(message.msg_id, "finished", text, engine=engine)
+
+
+def _explain_direct(self: Client, message: Message) -> Explanation:
     uuid = message.request.engine_uuid
-    engine = self._engine_id(uuid)
+    engine = self._engine_id(uuid) if uuid is not None else None
     before = [
         m.msg_id
         for m in list(self._live.values())
         if m.request.engine_uuid == uuid and not m.done
     ]
+    msg_id = message.msg_id
     behind = before.index(msg_id) if msg_id in before else 0
-    text = f"sent to engine {engine} directly, which has not answered"
+    text = f"it was sent to engine {engine} directly, which has not answered"
     if behind:
         text += f"; {behind} earlier calls of this client wait there"
     state = "queued" if behind else "running"
@@ -157,19 +176,14 @@ def explain(self: Client, task: Any) -> Any:
         If the scheduler has to be asked, and the controller is not ours.
     """
     ids = self._msg_ids_from_jobs(task)
-    known: dict[str, Explanation] = {}
-    for msg_id in ids:
-        message = self._local(msg_id)
-        of_here = None if message is None else _of_here(self, message)
-        if of_here is not None:
-            known[msg_id] = of_here
-
+    known = _of_here(self, ids)
     ask = [i for i in ids if i not in known]
     if ask:
         _need(self, "explain")
         told = _ask(self, ask, "task_explain_request", lambda reply: reply["tasks"])
-        for msg_id in ask:
-            known[msg_id] = Explanation(msg_id=msg_id, **told[msg_id])
+        unknown = [i for i in ask if told[i]["state"] == "unknown"]
+        known.update((i, Explanation({"msg_id": i, **told[i]})) for i in ask)
+        known.update(_of_here(self, unknown))  # finished while it was asked about
     found = Explanations([known[i] for i in ids])
     single = isinstance(task, (str, int)) or getattr(task, "_single_result", False)
     return found[0] if single else found
@@ -193,6 +207,11 @@ def cancel_waiting(self: Client, ids: Sequence[str]) -> dict[str, Any]:
         state: [i for i in told if told[i]["state"] == state]
         for state in ("cancelled", "finished", "unknown")
     }
+    for i in list(answer["unknown"]):  # finished while it was asked about
+        message = self._local(i)
+        if message is not None and message.done:
+            answer["unknown"].remove(i)
+            answer["finished"].append(i)
     running = {i: told[i]["engine"] for i in told if told[i]["state"] == "running"}
     return {**answer, "running": running}
 
