@@ -194,8 +194,7 @@ class LoadBalancedView(View):
         )
 
     def _check_farming(self, f: Any) -> None:
-        if self.client._task_scheme != "pure":
-            return
+        """What the pure scheme cannot do, or can no longer."""
         if self.client._farming_stopped:
             raise RuntimeError(
                 "Task farming is disabled because the pure ZMQ scheduler "
@@ -226,7 +225,8 @@ class LoadBalancedView(View):
             check = self._checks.get(name)
             if check is not None:
                 check(name, value)
-        self._check_farming(f)
+        if client._task_scheme == "pure":
+            self._check_farming(f)
         label = self.label if label is None else label
         metadata = self._task_metadata(label, options)
         bufs = pack_apply_message(f, args, kwargs or {}, *client._thresholds)
@@ -251,7 +251,8 @@ class LoadBalancedView(View):
         self, flags: dict[str, Any], made: type[Message] = Message
     ) -> Callable[..., Message]:
         """A function that sends part i of a map as a task."""
-        self._check_farming(None)
+        if self.client._task_scheme == "pure":
+            self._check_farming(None)
         label = flags.get("label", self.label)
         track = flags.get("track", self.track)
         metadata = self._task_metadata(label, flags)

@@ -450,11 +450,9 @@ class Client(Control):
         request = self._core.submit(
             channel, uuid, msg_type, content, metadata, bufs, track=track
         )
-        message = made(self, request, kind, label)
-        self._enter(message, view)
-        return message
+        return self._enter(made(self, request, kind, label), view)
 
-    def _enter(self, message: Message, view: Any) -> None:
+    def _enter(self, message: Message, view: Any) -> Message:
         msg_id = message.msg_id
         self.history.append(msg_id)
         if view is not None:
@@ -463,6 +461,7 @@ class Client(Control):
         live[msg_id] = message
         if len(live) >= self._sweep_at:
             self._sweep()
+        return message
 
     def _sweep(self) -> None:
         """Let go of finished messages whose results nobody asked for."""

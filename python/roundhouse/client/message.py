@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from .. import error
-from ..serialize.serialize import deserialize_object
+from ..serialize.serialize import deserialize_object, deserialize_result
 
 if TYPE_CHECKING:
     from .._core import Request
@@ -212,7 +212,7 @@ class Message:
         try:
             if status == "ok":
                 if self.kind == "apply":
-                    return False, deserialize_object(req.buffers)[0]
+                    return False, deserialize_result(req.buffers)
                 if self.kind == "execute":
                     content = json.loads(req.content or b"{}")
                     return False, ExecuteReply(self.msg_id, content, self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ..serialize.serialize import PrePickled
@@ -57,6 +58,8 @@ def parallel(
 
 def getname(f: Any) -> str:
     """A name for any callable: its ``__name__``, its ``name``, or its text."""
+    if type(f) is FunctionType:
+        return f.__name__
     for key in ("__name__", "name"):
         try:
             name = getattr(f, key)

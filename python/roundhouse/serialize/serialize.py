@@ -385,6 +385,16 @@ def deserialize_object(
     return _take(bufs, g), bufs
 
 
+def deserialize_result(buffers: Sequence[Any]) -> Any:
+    """The object that a list of buffers is; most are one pickle of a plain one."""
+    if len(buffers) == 1:
+        value = loads(buffers[0])
+        if type(value) in can_map.plain:
+            return value
+        return _finish(value, [], None)
+    return deserialize_object(buffers)[0]
+
+
 def _take(bufs: list[Any], g: dict[str, Any] | None) -> Any:
     """Deserialize one object from the front of bufs, consuming its buffers."""
     return _finish(loads(bufs.pop(0)), bufs, g)
