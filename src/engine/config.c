@@ -139,6 +139,7 @@ enum {
     K_MISSES,
     K_GRACE,
     K_LEVEL,
+    K_OUTPUT,
     N_KEYS
 };
 
@@ -162,6 +163,7 @@ engine_config_parse(struct engine_config *out, struct span json, rh_error *err)
         [K_MISSES] = {.key = "max_misses"},
         [K_GRACE] = {.key = "grace_ms"},
         [K_LEVEL] = {.key = "log_level"},
+        [K_OUTPUT] = {.key = "output_limit"},
     };
     const struct {
         char *p;
@@ -173,7 +175,7 @@ engine_config_parse(struct engine_config *out, struct span json, rh_error *err)
         {out->curve_public, sizeof(out->curve_public)},
         {out->curve_secret, sizeof(out->curve_secret)},
     };
-    int64_t ints[] = {-1, 5000, 50, 3000, LOG_INFO}; // and their defaults
+    int64_t ints[] = {-1, 5000, 50, 3000, LOG_INFO, 0}; // and their defaults
     char log_file[1024] = "";
     int rc;
 
@@ -203,6 +205,7 @@ engine_config_parse(struct engine_config *out, struct span json, rh_error *err)
     out->timeout_ms = (int)ints[K_TIMEOUT - K_INT];
     out->max_misses = (int)ints[K_MISSES - K_INT];
     out->grace_ms = (int)ints[K_GRACE - K_INT];
+    out->output_limit = (size_t)ints[K_OUTPUT - K_INT];
     log_setup("IPEngine", (enum log_level)ints[K_LEVEL - K_INT]);
     if (log_file[0] && log_to_file(log_file) < 0)
         return rh_fail(err, RH_EIO, "cannot write the log file %s", log_file);

@@ -44,6 +44,7 @@ open_sessions(struct engine *self, rh_error *err)
     if (rc == 0)
         rc = iopub_init(&self->iopub, key, c->signature_scheme, self->uuid,
                         user, err);
+    self->iopub.limit = self->config->output_limit;
     self->sender.counter = SENDER_SHELL;
     self->control_sender.counter = SENDER_CONTROL;
     self->iopub.sender.counter = SENDER_IOPUB;

@@ -29,7 +29,8 @@ struct engine_config {
     char url[N_PORTS][128];
     char broadcast_url[CONN_BROADCAST_MAX][128];
     bool tunnelled;
-    bool capture; // what is written to descriptors 1 and 2
+    bool capture;        // what is written to descriptors 1 and 2
+    size_t output_limit; // bytes of text of one request; 0: none
     char curve_public[41], curve_secret[41]; // "": a throw-away pair
 };
 

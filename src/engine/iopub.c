@@ -3,7 +3,9 @@
  * Text is bundled: it goes out when it is IOPUB_FLUSH_MS old, when the buffer
  * is full, before anything else is published, and before a reply.  Memory is
  * bounded twice: by the buffer, and by the bytes handed to ZeroMQ that it has
- * not sent yet (IN_FLIGHT_MAX): then writers are told to wait.
+ * not sent yet (IN_FLIGHT_MAX): then writers are told to wait.  What one
+ * request prints is bounded as well, because every client keeps it: after
+ * 'limit' bytes there is a mark, and then nothing.
  *
  * The lock is held for the length of a memcpy or of one send, never while
  * waiting, and whoever holds it needs no other lock.
@@ -226,7 +228,8 @@ iopub_begin(struct iopub *self, struct msg *request)
     flush_locked(self);
     old = self->request;
     self->request = msg_ref(request);
-    self->spoken = false;
+    self->spoken = self->truncated = false;
+    self->printed = 0;
     pthread_mutex_unlock(&self->lock);
     msg_unref(&old);
 }
@@ -332,39 +335,94 @@ mark_dirty(struct iopub *self)
         self->ticking = true;
 }
 
+/* The buffer is full.  RH_EAGAIN: it stays so for now. */
+static int
+make_room(struct iopub *self, bool try_only)
+{
+    if (try_only || is_behind(self))
+        return RH_EAGAIN;
+    flush_locked(self);
+    // Still full: no memory to send it.
+    return self->out.n_runs == OUTPUT_RUNS || self->out.n == OUTPUT_BYTES
+               ? RH_EAGAIN
+               : 0;
+}
+
+static int
+add_text(struct iopub *self, enum engine_stream stream, struct span text,
+         bool try_only, size_t *done)
+{
+    int rc = 0;
+
+    while (rc == 0 && *done < text.n) {
+        *done += output_add(&self->out, (int)stream,
+                            span_of(text.p + *done, text.n - *done));
+        if (*done < text.n)
+            rc = make_room(self, try_only);
+    }
+    return rc;
+}
+
+/* Say, all or nothing, that the rest is missing. */
+static int
+add_mark(struct iopub *self, enum engine_stream stream, bool try_only)
+{
+    char mark[128];
+    int n = snprintf(mark, sizeof(mark),
+                     "\n[output truncated: this call printed more than %zu "
+                     "bytes, the engine's output_limit]\n",
+                     self->limit);
+    int rc = 0;
+
+    if (self->out.n + (size_t)n > OUTPUT_BYTES
+        || self->out.n_runs == OUTPUT_RUNS)
+        rc = make_room(self, try_only);
+    if (rc == 0) {
+        (void)output_add(&self->out, (int)stream, span_of(mark, (size_t)n));
+        self->truncated = true;
+    }
+    return rc;
+}
+
+/* As iopub_write; the lock is held. */
+static int
+write_locked(struct iopub *self, enum engine_stream stream, struct span text,
+             bool try_only, size_t *done)
+{
+    size_t n = text.n;
+    int rc;
+
+    if (self->truncated) {
+        *done = text.n;
+        return 0;
+    }
+    if (self->limit && n > self->limit - self->printed)
+        n = output_cut(text, self->limit - self->printed);
+    rc = add_text(self, stream, span_of(text.p, n), try_only, done);
+    self->printed += *done;
+    if (rc == 0 && n < text.n)
+        rc = add_mark(self, stream, try_only);
+    if (rc == 0)
+        *done = text.n;
+    return rc;
+}
+
 int
 iopub_write(struct iopub *self, enum engine_stream stream, struct span text,
             bool try_only, size_t *done)
 {
-    bool was_empty;
-    int rc = 0;
+    size_t before;
+    int rc;
 
     *done = 0;
     if (!try_only)
         pthread_mutex_lock(&self->lock);
     else if (pthread_mutex_trylock(&self->lock) != 0)
         return RH_EAGAIN;
-    was_empty = self->out.n == 0;
-    while (*done < text.n) {
-        size_t n = output_add(&self->out, (int)stream,
-                              span_of(text.p + *done, text.n - *done));
-
-        *done += n;
-        if (*done == text.n)
-            break;
-        // Full.
-        if (try_only || is_behind(self)) {
-            rc = RH_EAGAIN;
-            break;
-        }
-        flush_locked(self);
-        was_empty = true;
-        if (self->out.n_runs == OUTPUT_RUNS || self->out.n == OUTPUT_BYTES) {
-            rc = RH_EAGAIN; // no memory to send it: later
-            break;
-        }
-    }
-    if (was_empty && self->out.n)
+    before = self->out.n;
+    rc = write_locked(self, stream, text, try_only, done);
+    // It was empty, or has been emptied on the way.
+    if (self->out.n && (before == 0 || self->out.n < before + *done))
         mark_dirty(self);
     pthread_mutex_unlock(&self->lock);
     return rc;

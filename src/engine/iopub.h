@@ -31,6 +31,8 @@ struct iopub {
     struct sender sender;
     struct msg *request; // whose header is the parent; NULL: {}
     bool spoken;         // something was published for it, besides status
+    size_t printed;      // bytes of text taken for it
+    bool truncated;      // and said so: the rest is dropped
     struct output out;
     struct buf content;
     char topic[128]; // "engine.<id>." and room for the kind
@@ -39,7 +41,8 @@ struct iopub {
     bool ticking;     // the control thread looks by itself
     int64_t busy_until;
 
-    int wake_fd; // tells the control thread that out is not empty
+    size_t limit; // of printed; 0: none.  Set before there are threads.
+    int wake_fd;  // tells the control thread that out is not empty
     struct tally *tally;
     char metadata[128]; // {"engine": uuid}
 };

@@ -21,11 +21,8 @@ output_fini(struct output *self)
     self->text = NULL;
 }
 
-/* The longest prefix of at most 'room' bytes that ends between characters.
- * Bytes that are no UTF-8 may be cut anywhere.
- */
-static size_t
-cut(struct span text, size_t room)
+size_t
+output_cut(struct span text, size_t room)
 {
     size_t n = room;
 
@@ -41,7 +38,7 @@ output_add(struct output *self, int stream, struct span text)
 {
     struct output_run *last =
         self->n_runs ? &self->run[self->n_runs - 1] : NULL;
-    size_t n = cut(text, OUTPUT_BYTES - self->n);
+    size_t n = output_cut(text, OUTPUT_BYTES - self->n);
 
     if (n == 0)
         return 0;

@@ -28,6 +28,10 @@ int output_init(struct output *self); // RH_ENOMEM
 void output_fini(struct output *self);
 /* Take as much as fits, never half a UTF-8 sequence; returns how much. */
 size_t output_add(struct output *self, int stream, struct span text);
+/* The longest prefix of at most 'room' bytes that ends between characters.
+ * Bytes that are no UTF-8 may be cut anywhere.
+ */
+size_t output_cut(struct span text, size_t room);
 /* Drop the first 'n' runs. */
 void output_drop(struct output *self, uint32_t n);
 

@@ -106,6 +106,9 @@ ROWS = [
     _row("secure", boolean, True, "Sign messages."),
     _row("capture_output", boolean, True,
          "Also send what C code and subprocesses print."),
+    _row("output_limit", integer(0, 2**31 - 1), 1 << 26,
+         "Bytes of text one call may print; behind them is a mark, the rest is "
+         "dropped. 0: no limit."),
     _row("curve_serverkey", text, "", "The controller's public CURVE key.", ()),
     _row("curve_publickey", text, "", "This engine's public CURVE key.", ()),
     _row("curve_secretkey", text, "", "This engine's secret CURVE key.", ()),
@@ -389,6 +392,7 @@ def _loop_config(settings, info, rank, log_file):
         "max_misses": settings.max_heartbeat_misses,
         "grace_ms": int(settings.shutdown_grace * 1000),
         "capture": settings.capture_output,
+        "output_limit": settings.output_limit,
         "log_level": settings.log_level,
         "log_file": log_file,
     }

@@ -634,7 +634,8 @@ def can(obj: Any) -> Any:
         can_map.resolve()
         canner = can_map.get(t)
     if canner is None:
-        return can_columnar(obj) if _is_columnar(t) else obj
+        columnar = _is_columnar(t)  # type: ignore[arg-type,unused-ignore]
+        return can_columnar(obj) if columnar else obj
     return canner(obj)
 
 

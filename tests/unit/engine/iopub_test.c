@@ -198,6 +198,44 @@ test_large_text_is_neither_kept_nor_lost(void **state)
 
 /* What is on its way is bounded: writers are told to wait, then go on. */
 static void
+test_what_one_request_prints_is_bounded(void **state)
+{
+    static const char mark[] =
+        "\\n[output truncated: this call printed more than 10 bytes, the "
+        "engine's output_limit]\\n\"";
+    struct world *w = start();
+    struct msg *first = NULL, *m;
+    char want[256];
+
+    (void)state;
+    w->iopub.limit = 10;
+    assert_int_equal(compose(&w->c.sender,
+                             &(struct draft){.msg_type = "a", .msg_id = "one"},
+                             &first, NULL),
+                     0);
+    assert_int_equal(msg_parse(first, &msg_limits_default, NULL), 0);
+    for (int round = 0; round < 2; round++) { // each request anew
+        iopub_begin(&w->iopub, first);
+        put(w, ENGINE_STDOUT, "12345678");
+        put(w, ENGINE_STDERR, "9\xe2\x82\xac..."); // cut before the euro
+        put(w, ENGINE_STDERR, "x");
+        put(w, ENGINE_STDOUT, "lost");
+        iopub_flush(&w->iopub);
+        expect(w, "engine.2.stdout", "text", "\"12345678\"");
+        (void)snprintf(want, sizeof(want), "\"9%s", mark);
+        expect(w, "engine.2.stderr", "text", want);
+    }
+    iopub_begin(&w->iopub, first);
+    put(w, ENGINE_STDOUT, "1234567890"); // no more than allowed: no mark
+    iopub_flush(&w->iopub);
+    expect(w, "engine.2.stdout", "text", "\"1234567890\"");
+    m = controller_poll(&w->c, IOPUB, 50);
+    assert_null(m);
+    msg_unref(&first);
+    finish(w);
+}
+
+static void
 test_a_slow_controller_makes_writers_wait(void **state)
 {
     struct world *w = start();
@@ -249,6 +287,7 @@ main(void)
         cmocka_unit_test(test_output_belongs_to_the_request_it_was_written_in),
         cmocka_unit_test(test_ticks_flush_what_is_old),
         cmocka_unit_test(test_large_text_is_neither_kept_nor_lost),
+        cmocka_unit_test(test_what_one_request_prints_is_bounded),
         cmocka_unit_test(test_a_slow_controller_makes_writers_wait),
         cmocka_unit_test(test_closed),
     };
