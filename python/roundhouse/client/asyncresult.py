@@ -43,6 +43,7 @@ __all__ = ["AsyncMapResult", "AsyncResult"]
 _PENDING = "PENDING"
 _FINISHED = "FINISHED"
 _CANCELLED = "CANCELLED_AND_NOTIFIED"
+_OUTPUT_S = 10.0  # output follows its reply at once, unless its engine is gone
 
 
 class NotReady(RuntimeError, AssertionError):
@@ -75,7 +76,8 @@ class AsyncResult(Future):  # type: ignore[type-arg]
 
     Attributes of the calls' metadata (``engine_id``, ``stdout``, ``started``…)
     are attributes and string items of the result: the value for a single call,
-    a list for several.  They do not wait.
+    a list for several.  They do not wait for the result; once it is here, they
+    see all of its output.
     """
 
     _single_result = False
@@ -658,11 +660,22 @@ class AsyncResult(Future):  # type: ignore[type-arg]
 
     @property
     def _metadata(self) -> list[Metadata]:
+        # Replies and output take different ways: a reply may be here first.
+        late = [
+            c.request
+            for c in self._children
+            if isinstance(c, Message) and c.done and not c.output_done
+        ]
+        if late:
+            self._client._wait_requests(late, _OUTPUT_S, output=True)
         return [c.metadata for c in self._children]
 
     @property
     def metadata(self) -> Any:
-        """A Metadata for a single call, a list of them for several."""
+        """A Metadata for a single call, a list of them for several.
+
+        Of a call whose result is here, the output is complete.
+        """
         mds = self._metadata
         return mds[0] if self._single_result else mds
 
