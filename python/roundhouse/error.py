@@ -8,6 +8,7 @@ call on several engines collects its errors in one `CompositeError`.
 from __future__ import annotations
 
 import builtins
+import re
 import sys
 
 TYPE_CHECKING = False
@@ -44,6 +45,10 @@ __all__ = [
 TimeoutError = builtins.TimeoutError
 
 _NO_TRACEBACK = "No traceback available"
+
+# What differs between engines in one and the same error: colours, addresses,
+# numbers of cells and of processes.
+_noise = re.compile(r"\x1b\[[0-9;]*m|0x[0-9a-fA-F]+|In\[\d+\]|ipykernel_\d+[/\\]\d+")
 
 
 class IPythonError(Exception):
@@ -222,6 +227,48 @@ class CompositeError(RemoteError):
                 f"there are {len(self.elist)}"
             ) from None
 
+    def fold(self) -> list[list[int]]:
+        """Numbers of the errors (indices into `elist`), equal ones together.
+
+        Equal are errors of one class, text and traceback; addresses of objects
+        and numbers of cells do not count.
+        """
+        found: dict[Any, list[int]] = {}
+        for i, (ename, evalue, tb, _) in enumerate(self.elist):
+            text = _noise.sub("", f"{evalue}\n{tb}")
+            found.setdefault((ename, text), []).append(i)
+        return list(found.values())
+
+    def _folded_head(self, group: list[int]) -> str:
+        """Where a group of equal errors happened, with ids as ranges."""
+        infos = [self.elist[i][3] for i in group]
+        head = self._get_engine_str(infos[0])
+        if len(group) == 1:
+            return head + ":"
+        ids = {info["engine_id"] for info in infos if "engine_id" in info}
+        if len(ids) > 1:
+            head = f"[{_ranges(ids)}:{infos[0].get('method', '?')}]"
+        return f"{head}, {len(group)} times:"
+
+    def render_folded(self) -> list[str]:
+        """Tracebacks as lines, each once for all engines where it happened.
+
+        The first `tb_limit` different ones.  IPython shows this.
+        """
+        groups = self.fold()
+        shown = groups[: self.tb_limit]
+        lines: list[str] = []
+        for group in shown:
+            tb = self.elist[group[0]][2] or _NO_TRACEBACK
+            lines += [self._folded_head(group), *tb.splitlines(), ""]
+        more = len(self.elist) - sum([len(g) for g in shown])
+        if more > 0:
+            lines.append(f"... {more} more exceptions ...")
+        return lines
+
+    def _render_traceback_(self) -> list[str]:
+        return self.render_folded()
+
     def render_traceback(self, excid: int | None = None) -> list[str]:
         """One traceback, or the first `tb_limit` of them, as lines.
 
@@ -249,6 +296,17 @@ class CompositeError(RemoteError):
         Raises IndexError if there is no error number excid.
         """
         raise RemoteError(*self._pick(excid))
+
+
+def _ranges(ids: set[int]) -> str:
+    """Engine ids in short: 0-3,7."""
+    parts: list[list[int]] = []
+    for i in sorted(ids):
+        if parts and parts[-1][-1] == i - 1:
+            parts[-1] = [parts[-1][0], i]
+        else:
+            parts.append([i])
+    return ",".join(["-".join(map(str, p)) for p in parts])
 
 
 class AlreadyDisplayedError(RemoteError):

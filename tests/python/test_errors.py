@@ -1,11 +1,14 @@
 """Errors: classes, texts, and how tracebacks are shown."""
 
 import copy
+import linecache
 import pickle
+import re
 
 import pytest
 import roundhouse as ipp
 from roundhouse import error
+from roundhouse.client.sources import add_source
 
 
 def remote(i=0, ename="ZeroDivisionError", tb="tb line 1\ntb line 2"):
@@ -145,3 +148,79 @@ def test_copies(e):
         assert type(twin) is type(e)
         assert str(twin) == str(e)
         assert twin.render_traceback() == e.render_traceback()
+
+
+def failed(engine, value="no", tb="tb", ename="ValueError"):
+    return ename, value, tb, {"engine_id": engine, "method": "apply"}
+
+
+def test_equal_errors_are_shown_once():
+    same = [
+        failed(i, f"at 0x{i:x}", f"\x1b[31mCell In[{i}]\x1b[0m\nend") for i in range(4)
+    ]
+    other = failed(7, tb="another place")
+    e = ipp.CompositeError("m", [*same[:2], other, *same[2:], failed(9, tb=None)])
+    assert e.fold() == [[0, 1, 3, 4], [2], [5]]
+    assert e.render_folded() == e._render_traceback_() == [
+        "[0-3:apply], 4 times:", "\x1b[31mCell In[0]\x1b[0m", "end", "",
+        "[7:apply]:", "another place", "",
+        "[9:apply]:", "No traceback available", "",
+    ]  # fmt: skip
+    e.tb_limit = 1
+    assert e.render_folded()[-1] == "... 2 more exceptions ..."
+    # what upstream shows stays as it is
+    assert e.render_traceback()[-1] == "... 5 more exceptions ..."
+    assert ipp.CompositeError("m", same[:1]).render_folded()[0] == "[0:apply]:"
+
+
+@pytest.mark.parametrize(
+    "engines, head",
+    [
+        ([0, 1, 2, 5, 7, 8], "[0-2,5,7-8:apply], 6 times:"),
+        ([3, 3, 3], "[3:apply], 3 times:"),
+        ([4, 2], "[2,4:apply], 2 times:"),
+    ],
+)
+def test_engines_of_a_folded_error(engines, head):
+    e = ipp.CompositeError("m", [failed(i) for i in engines])
+    assert e.render_folded()[0] == head
+
+
+def test_folded_errors_without_an_engine():
+    e = ipp.CompositeError("m", [("TaskAborted", "x", None, {})] * 2)
+    assert e.render_folded()[0] == "[Engine Exception], 2 times:"
+
+
+SOURCE = "def f(x):\n    y = 0\n\n    return x / y\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "File {name}:4, in f(x)\n\nZeroDivisionError: division by zero",
+        "\x1b[36mFile \x1b[39m\x1b[32m{name}:4\x1b[39m, in \x1b[36mf\x1b[39m\n"
+        "     3 'Could not get source, probably ...'\n\nlast",
+    ],
+)
+def test_source_of_this_session_is_put_in(body, monkeypatch):
+    name = "<ipython-input-4-cafe>"
+    monkeypatch.setitem(linecache.cache, name, (1, None, SOURCE.splitlines(True), name))
+    head, _, rest = add_source(body.format(name=name)).partition("\n")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", rest).split("\n")
+    assert lines[:4] == [
+        "      2     y = 0",
+        "      3 ",
+        "----> 4     return x / y",
+        "",
+    ]
+    assert len(lines) == 5 and head == body.format(name=name).partition("\n")[0]
+
+
+def test_source_is_taken_from_nowhere_else(tmp_path):
+    path = tmp_path / "secret.py"
+    path.write_text(SOURCE)
+    linecache.getlines(str(path))  # known, but a file
+    for body in (f"File {path}:2\n\nend", "File <nobody-knows>:1\n\nend", "no frames"):
+        assert add_source(body) == body
+    has_it = "File <x>:1, in f\n----> 1 the engine's\n\nend"
+    assert add_source(has_it) == has_it

@@ -39,6 +39,7 @@ from .display import get_shell
 from .history import History
 from .hubresult import AsyncHubResult
 from .message import HubMessage, Message, Metadata
+from .sources import add_source
 
 if TYPE_CHECKING:
     from .. import _core
@@ -561,6 +562,8 @@ class Client(Control):
     def _unwrap_exception(self, content: dict[str, Any]) -> error.RemoteError:
         """The error of an error reply, with the engine's id in it."""
         e = error.unwrap_exception(content)
+        if e.traceback:
+            e.traceback = add_source(e.traceback)
         info = e.engine_info
         if info and info.get("engine_id", -1) in (None, -1):
             uuid = info.get("engine_uuid")

@@ -9,16 +9,15 @@ import os
 import sys
 import traceback
 
+from ..excerpt import GREEN, OFF, excerpt
+
 RULE = 75
-CONTEXT = 2  # lines of source before and after
 MAX_FRAMES = 60  # deeper recursions lose their middle
 MAX_CAUSES = 8
 
 RED = "\x1b[0;31m"
-GREEN = "\x1b[0;32m"
 CYAN = "\x1b[0;36m"
 BLUE = "\x1b[1;34m"
-OFF = "\x1b[0m"
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _SERIALIZE = os.path.join(os.path.dirname(_HERE.rstrip(os.sep)), "serialize") + os.sep
@@ -116,7 +115,7 @@ def _frame(filename, lineno, code, frame):
     where = f"File {GREEN}{_short(filename)}:{lineno}{OFF}"
     if code.co_name != "<module>":
         where += f", in {CYAN}{code.co_name}{_signature(code)}{OFF}"
-    lines = _source(filename, lineno, frame)
+    lines = excerpt(lambda n: linecache.getline(filename, n, frame.f_globals), lineno)
     return where + "\n" + ("\n".join(lines) + "\n" if lines else "")
 
 
@@ -137,24 +136,6 @@ def _short(filename):
     if home != "~" and filename.startswith(home + os.sep):
         return "~" + filename[len(home) :]
     return filename
-
-
-def _source(filename, lineno, frame):
-    first = max(1, lineno - CONTEXT)
-    lines = []
-    for n in range(first, lineno + CONTEXT + 1):
-        text = linecache.getline(filename, n, frame.f_globals).rstrip("\n")
-        if n == lineno:
-            if not text and not lines:
-                return []
-            lines.append(
-                f"{GREEN}---->{n:>2}{OFF} {text}"
-                if n < 100
-                else f"{GREEN}-->{n:>4}{OFF} {text}"
-            )
-        elif text or n < lineno:
-            lines.append(f"{n:>7} {text}")
-    return lines
 
 
 def _syntax(exc):
