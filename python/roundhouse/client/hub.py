@@ -125,26 +125,65 @@ def resubmit(
     indices_or_msg_ids: Any = None,
     metadata: Any = None,
     block: bool | None = None,
+    failed: bool = False,
 ) -> AsyncHubResult:
     """Run tasks again, as new tasks with new ids.
 
     Parameters
     ----------
     indices_or_msg_ids
-        As for get_result.
+        As for get_result; by default the last request.
     metadata
-        Not used.
+        Not used: they keep theirs.
+    failed : bool
+        Of these only the ones that raised an error; by default of all tasks of
+        this client, without those that were resubmitted before.
 
     Raises RemoteError (KeyError) for tasks the hub does not know.
     """
-    jobs = -1 if indices_or_msg_ids is None else indices_or_msg_ids
-    ids = self._msg_ids_from_jobs(jobs)
-    reply, _ = self._query("resubmit_request", {"msg_ids": ids})
-    mapping = reply["resubmitted"]
+    if failed:
+        ids = _failed_tasks(self, indices_or_msg_ids)
+    else:
+        jobs = -1 if indices_or_msg_ids is None else indices_or_msg_ids
+        ids = self._msg_ids_from_jobs(jobs)
+    mapping = {}
+    if ids:
+        reply, _ = self._query("resubmit_request", {"msg_ids": ids})
+        mapping = reply["resubmitted"]
     ar = AsyncHubResult(self, [mapping[i] for i in ids])
     if self.block if block is None else block:
         ar.wait()
     return ar
+
+
+def _failed_tasks(self: Client, jobs: Any) -> list[str]:
+    """Those of jobs, by default of this client's tasks, that raised an error."""
+    if jobs is None:
+        # A single condition: upstream's memory database mixes up several.
+        records = self.db_query(
+            {"client_uuid": self.session.session},
+            ["queue", "result_content", "resubmitted"],
+        )
+        return [
+            r["msg_id"]
+            for r in records
+            if r["queue"] == "task" and not r["resubmitted"] and _is_error(r)
+        ]
+    ids = self._msg_ids_from_jobs(jobs)
+    here = {i: m for i in ids if (m := self._local(i)) is not None and m.done}
+    ask = [i for i in ids if i not in here]
+    query = {"msg_id": {"$in": ask}}
+    records = self.db_query(query, ["result_content"]) if ask else []
+    wrong = {r["msg_id"] for r in records if _is_error(r)}
+    for msg_id, message in here.items():
+        value = message.value()
+        if message.failed and not isinstance(value, error.TaskAborted):
+            wrong.add(msg_id)
+    return [i for i in ids if i in wrong]
+
+
+def _is_error(record: dict[str, Any]) -> bool:
+    return (record["result_content"] or {}).get("status") == "error"
 
 
 def _fill(
