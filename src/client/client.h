@@ -85,6 +85,8 @@ struct event {
     char uuid[256];
 };
 
+#define BURST_US 500 // the longest that a request is held back
+
 #define WATCH_OUTPUT 4u // beside RH_DONE: tell me about every output
 
 struct rh_client {
@@ -122,6 +124,10 @@ struct rh_client {
     unsigned n_polling;     // threads in poll(2)
     pthread_cond_t no_poll; // n_polling is 0
     pthread_condattr_t mono;
+
+    // Requests that follow each other closely leave together.
+    int64_t last_send_us;
+    bool burst; // the runner flushes every BURST_US
 
     bool runner_parked, runner_polling;
     bool runner_deep; // parked without a time limit
@@ -164,6 +170,9 @@ void client_check_links(struct rh_client *self);
 struct rh_request *client_ask(struct rh_client *self, const char *msg_type);
 extern const struct ledger_port client_port;
 void client_drain(struct rh_client *self); // dirty links only
+/* After sending: now, or together with what may follow. */
+void client_hurry(struct rh_client *self, struct net_sock *sock);
+void client_flush(struct rh_client *self);
 void client_wake_all(struct rh_client *self);
 void client_wake_waiter(struct rh_client *self, struct waiter *w);
 void client_wake_runner(struct rh_client *self);

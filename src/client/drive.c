@@ -12,8 +12,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "client/client.h"
-#include "client/translate.h"
 #include "wire/pack.h"
+#include "wire/translate.h"
 
 #define DRAIN_MAX 512 // messages of one link before others may run
 #define REPORT_EVERY_US 60000000
@@ -61,6 +61,34 @@ client_wake(struct rh_client *self)
 {
     atomic_store(&self->woken, true);
     poke(self->runner_fd);
+}
+
+/* ---- sending ---------------------------------------------------------- */
+
+void
+client_flush(struct rh_client *self)
+{
+    for (enum link i = 0; i <= LINK_QUERY; i++)
+        net_flush(self->link[i].sock);
+}
+
+/* A system call a request is what a loop of submissions spends most of its
+ * time on.  So a request that follows another at once waits for company, until
+ * somebody waits for an answer, there is enough, or the runner comes by.
+ */
+void
+client_hurry(struct rh_client *self, struct net_sock *sock)
+{
+    int64_t now_us = clock_mono_us();
+    bool alone = now_us - self->last_send_us > BURST_US;
+
+    self->last_send_us = now_us;
+    if (alone || !self->had_runner || !list_empty(&self->waiters)) {
+        net_flush(sock);
+    } else if (!self->burst) {
+        self->burst = true;
+        client_wake_runner(self);
+    }
 }
 
 /* ---- receiving -------------------------------------------------------- */
@@ -117,7 +145,7 @@ decode(struct rh_client *self, enum link i, struct msg *m, struct msg **out,
 {
     const char *packer = self->conn.unpack;
     struct buf parent = {0};
-    int rc = translate_in(packer, m, out, err);
+    int rc = translate_in(packer, NULL, m, out, err);
 
     if (rc < 0 && rc != RH_ENOMEM && i <= LINK_QUERY
         && pack_decode(packer, msg_part(m, MSG_PARENT), &parent, NULL) == 0)
@@ -228,6 +256,7 @@ client_catch_up(struct rh_client *self)
     if (atomic_load(&self->closed))
         return;
     client_drain(self);
+    client_flush(self);
     self->due_us = INT64_MAX;
     client_check_links(self);
     due_us = ledger_tick(&self->ledger, self->now);

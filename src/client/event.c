@@ -273,8 +273,15 @@ park(struct rh_client *self, int64_t until_us)
 static int
 run_once(struct rh_client *self, int64_t until_us)
 {
-    int64_t quiet_us = quiet_until(self, clock_mono_us());
+    int64_t now_us = clock_mono_us();
+    int64_t quiet_us = quiet_until(self, now_us);
 
+    if (self->burst) {
+        client_flush(self);
+        self->burst = now_us - self->last_send_us <= BURST_US;
+        if (self->burst && now_us + BURST_US < until_us)
+            until_us = now_us + BURST_US;
+    }
     if (quiet_us) {
         park(self, quiet_us < until_us ? quiet_us : until_us);
         return 0;

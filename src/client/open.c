@@ -19,6 +19,7 @@
 #include "wire/pack.h"
 
 #define DEFAULT_TIMEOUT_MS 10000
+#define SUBSCRIBE_US 1000000
 #define DEFAULT_LINGER_MS 1000
 
 /* Names as in the connection file.  ORDER: subscriptions before the rest. */
@@ -250,7 +251,7 @@ connect_all(struct rh_client *self, const rh_client_options *options,
             rh_error *err)
 {
     struct net_curve curve = {0};
-    struct net_options net = {.linger_ms = -1};
+    struct net_options net = {.linger_ms = -1, .corked = true};
     int rc = net_ctx_new(&self->ctx, err);
 
     if (rc == 0 && *self->conn.curve_serverkey) {
@@ -328,6 +329,22 @@ no_answer(const struct rh_client *self, rh_error *err)
                    self->conn.interface, self->conn.port[PORT_REGISTRATION]);
 }
 
+/* What is published before a subscription has arrived is lost: give the two
+ * connections a moment.  Sending anything takes longer than subscribing.
+ */
+static void
+await_subscriptions(struct rh_client *self)
+{
+    const struct link_state *notes = &self->link[LINK_NOTIFICATION];
+    const struct link_state *iopub = &self->link[LINK_IOPUB];
+    int64_t until_us = clock_mono_us() + SUBSCRIBE_US;
+    bool polling = false;
+
+    while (!(notes->up && iopub->up) && clock_mono_us() < until_us)
+        if (client_poll(self, self->waiter_fd, &polling, until_us) < 0)
+            return; // a signal: whoever wants it will look
+}
+
 int
 client_meet(struct rh_client *self, struct rh_request *hello, int timeout_ms,
             rh_error *err)
@@ -357,6 +374,7 @@ client_meet(struct rh_client *self, struct rh_request *hello, int timeout_ms,
         for (int i = 0; i < N_LINKS; i++)
             self->link[i].down_since_us = self->now.mono_us;
         client_catch_up(self);
+        await_subscriptions(self);
     }
     pthread_mutex_unlock(&self->lock);
     return rc;

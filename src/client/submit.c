@@ -4,15 +4,17 @@
  * that submit do not wait for one that receives.  The request enters the
  * ledger before the message is sent: a reply can never be faster.
  */
+#include <sched.h>
 #include <stdio.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "client/client.h"
-#include "client/translate.h"
 #include "wire/scan.h"
+#include "wire/translate.h"
 
 #define N_STACK 16
+#define SENT_SLICE_MS 5
 
 /* ---- buffers that are not copied -------------------------------------- */
 
@@ -21,12 +23,6 @@ struct tracker {
     atomic_uint refs;
     atomic_size_t n;
 };
-
-/* Sending ends in ZeroMQ's thread, and seldom does anybody wait for it: one
- * lock for all requests will do.
- */
-static pthread_mutex_t sent_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t sent_cond = PTHREAD_COND_INITIALIZER;
 
 void
 tracker_unref(struct tracker **self_p)
@@ -51,11 +47,8 @@ holder_destroy(struct msg *base)
     struct holder *self = (struct holder *)base;
 
     self->buffer.release(self->buffer.arg);
-    if (self->tracker && atomic_fetch_sub(&self->tracker->n, 1) == 1) {
-        pthread_mutex_lock(&sent_lock);
-        pthread_cond_broadcast(&sent_cond);
-        pthread_mutex_unlock(&sent_lock);
-    }
+    if (self->tracker)
+        atomic_fetch_sub(&self->tracker->n, 1);
     tracker_unref(&self->tracker);
     mem_free(self);
 }
@@ -85,23 +78,30 @@ rh_request_sent(const rh_request *self)
     return !self->tracker || atomic_load(&self->tracker->n) == 0;
 }
 
+/* Sending needs somebody who drives the connections: that is us, in slices,
+ * since nobody tells waiting threads of buffers that have left.
+ */
 int
 rh_request_wait_sent(rh_request *self, int timeout_ms)
 {
-    int64_t us = clock_wall_us() + timeout_ms * (int64_t)1000;
-    struct timespec ts = {us / 1000000, us % 1000000 * 1000};
-    int rc = 0;
+    int64_t end_us = clock_mono_us() + timeout_ms * (int64_t)1000;
 
-    if (!self->tracker)
-        return 0;
-    pthread_mutex_lock(&sent_lock);
-    while (rc == 0 && atomic_load(&self->tracker->n))
-        rc = timeout_ms < 0
-                 ? pthread_cond_wait(&sent_cond, &sent_lock)
-                 : pthread_cond_timedwait(&sent_cond, &sent_lock, &ts);
-    rc = atomic_load(&self->tracker->n) ? RH_ETIMEDOUT : 0;
-    pthread_mutex_unlock(&sent_lock);
-    return rc;
+    while (!rh_request_sent(self)) {
+        int64_t left_ms = (end_us - clock_mono_us()) / 1000;
+        int rc;
+
+        if (timeout_ms >= 0 && left_ms <= 0)
+            return RH_ETIMEDOUT;
+        if (timeout_ms < 0 || left_ms > SENT_SLICE_MS)
+            left_ms = SENT_SLICE_MS;
+        rc = rh_client_wait(self->client, &self, 1, 1, RH_DONE, (int)left_ms,
+                            NULL);
+        if (rc < 0 && rc != RH_ETIMEDOUT)
+            return rh_request_sent(self) ? 0 : rc;
+        if (rc == 0 && !rh_request_sent(self))
+            sched_yield(); // answered already: the last frame is being let go
+    }
+    return 0;
 }
 
 /* The buffers of one submission as compose() wants them. */
@@ -355,7 +355,8 @@ send_locked(struct rh_client *self, struct rh_request *req, struct msg *m,
                    ? rh_fail(err, RH_ENET, "no connection to send on")
                    : rc;
     }
-    self->link[i].dirty = true;
+    self->link[i].dirty = !net_is_level(self->link[i].sock);
+    client_hurry(self, self->link[i].sock);
     return 0;
 }
 
@@ -371,7 +372,8 @@ send_request(struct rh_client *self, const struct rh_submission *what,
         req->handles = 1;
         pthread_mutex_lock(&self->lock);
         rc = send_locked(self, req, m, err);
-        if (rc == 0 && self->n_polling)
+        if (rc == 0 && self->n_polling
+            && self->link[(enum link)req->channel].dirty)
             client_catch_up(self);
         pthread_mutex_unlock(&self->lock);
     }

@@ -102,6 +102,7 @@ open_socket(const struct binder *self, const struct channel_row *row,
         .mandatory = row->type == NET_ROUTER && row->side == ENGINE
                      && row->port != PORT_HB_PONG
                      && row->port != PORT_REGISTRATION,
+        .corked = true, // poller_wait flushes
     };
     int rc = net_open(sock, self->ctx, row->type, &options, err);
 

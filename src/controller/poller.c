@@ -55,8 +55,11 @@ poller_wait(struct poller *self, int timeout_ms)
     int n;
 
     for (size_t i = 0; i < self->n; i++) {
-        self->slot[i].ready =
-            self->slot[i].touched && has_input(self->slot[i].sock);
+        struct net_sock *sock = self->slot[i].sock;
+
+        self->slot[i].ready = self->slot[i].touched && net_queued(sock);
+        if (self->slot[i].touched)
+            net_flush(sock);
         self->slot[i].touched = false;
         if (self->slot[i].ready)
             timeout_ms = 0;

@@ -2,10 +2,10 @@
  *
  * net_poll asks every socket twice, with a system call each.  Here the
  * sockets' descriptors are in an epoll set, and only those are asked that woke
- * us or have been used since.  The latter matters: using a ZeroMQ socket may
- * swallow the very signal that announces a message, so after every send and
- * receive it has to be touched (poller_touch), or a message could be
- * overlooked.
+ * us or have been used since.  The latter matters: what was sent in a round
+ * goes out before the next wait, messages may be here already, and using a
+ * socket of libzmq may swallow the very signal that announces one.  So after
+ * every send and receive a socket has to be touched (poller_touch).
  */
 #ifndef CONTROLLER_POLLER_H
 #define CONTROLLER_POLLER_H

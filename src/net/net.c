@@ -1,36 +1,15 @@
-/* net.c - context, sockets, sending and receiving
+/* net.c - net.h over its two kinds of sockets; waiting; CURVE keys
  *
- * Both directions pass a staging array that belongs to the socket, so that a
- * message is either taken or sent as a whole: everything that may fail
- * (memory) happens before the first frame is handed to ZeroMQ.
- *
- * Queues are unbounded on purpose (HWM 0, as upstream): back pressure in a
- * ROUTER would mean silently dropped replies.  Limits live in the cores, which
- * can refuse with an answer.
+ * Which kind a socket is, is decided in net_open and nowhere else.
  */
 #include <errno.h>
-#include <netdb.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
-#include "net/private.h"
+#include "net/zmq_sock.h"
 
-#define STAGE_KEEP 1024 // frames
-
-int
-net_fail(rh_error *err, const char *what, const char *object)
-{
-    int e = zmq_errno();
-    int code = e == ENOMEM                   ? RH_ENOMEM
-               : e == ETERM || e == ENOTSOCK ? RH_ECLOSED
-               : e == EINTR                  ? RH_EINTR
-               : e == EINVAL                 ? RH_EINVAL
-                                             : RH_ENET;
-
-    return rh_fail(err, code, "%s %s: %s", what, object, zmq_strerror(e));
-}
+#define N_STACK 16
 
 int
 net_ctx_new(struct net_ctx **out, rh_error *err)
@@ -61,192 +40,63 @@ net_ctx_free(struct net_ctx **self_p)
     *self_p = NULL;
 }
 
-static int
-set_int(struct net_sock *self, int option, int value)
-{
-    return zmq_setsockopt(self->zmq, option, &value, sizeof(value));
-}
-
-static int
-set_key(struct net_sock *self, int option, const char *key, const char *name,
-        rh_error *err)
-{
-    if (strnlen(key, 41) != 40)
-        return rh_fail(err, RH_EINVAL,
-                       "CURVE %s key is %zu characters long, not 40", name,
-                       strnlen(key, 41));
-    if (zmq_setsockopt(self->zmq, option, key, 41) < 0)
-        return rh_fail(err, RH_EINVAL, "CURVE %s key is not usable: %s", name,
-                       zmq_has("curve") ? zmq_strerror(zmq_errno())
-                                        : "libzmq was built without CURVE");
-    return 0;
-}
-
-static int
-set_curve(struct net_sock *self, const struct net_curve *curve, rh_error *err)
-{
-    int rc;
-
-    if (curve->server) {
-        if (set_int(self, ZMQ_CURVE_SERVER, 1) < 0)
-            return net_fail(err, "switching on", "CURVE");
-        return set_key(self, ZMQ_CURVE_SECRETKEY, curve->secret_key, "secret",
-                       err);
-    }
-    rc = set_key(self, ZMQ_CURVE_SERVERKEY, curve->server_key, "server", err);
-    if (rc == 0)
-        rc = set_key(self, ZMQ_CURVE_PUBLICKEY, curve->public_key, "public",
-                     err);
-    if (rc == 0)
-        rc = set_key(self, ZMQ_CURVE_SECRETKEY, curve->secret_key, "secret",
-                     err);
-    return rc;
-}
-
-static int
-set_options(struct net_sock *self, const struct net_options *options,
-            rh_error *err)
-{
-    struct span id = options->identity;
-    int64_t max = options->max_msg_size > 0 ? options->max_msg_size : -1;
-
-    if (set_int(self, ZMQ_SNDHWM, 0) < 0 || set_int(self, ZMQ_RCVHWM, 0) < 0
-        || set_int(self, ZMQ_LINGER, options->linger_ms) < 0
-        || zmq_setsockopt(self->zmq, ZMQ_MAXMSGSIZE, &max, sizeof(max)) < 0)
-        return net_fail(err, "setting options of", "a socket");
-    if (id.n && zmq_setsockopt(self->zmq, ZMQ_ROUTING_ID, id.p, id.n) < 0)
-        return rh_fail(err, RH_EINVAL,
-                       "identity of %zu bytes: ZeroMQ takes 1 to 255", id.n);
-    if (options->mandatory && set_int(self, ZMQ_ROUTER_MANDATORY, 1) < 0)
-        return net_fail(err, "making a socket", "mandatory");
-    if (options->curve)
-        return set_curve(self, options->curve, err);
-    return 0;
-}
-
 int
 net_open(struct net_sock **out, struct net_ctx *ctx, enum net_type type,
          const struct net_options *options, rh_error *err)
 {
-    static const int types[] = {
-        [NET_ROUTER] = ZMQ_ROUTER, [NET_DEALER] = ZMQ_DEALER,
-        [NET_PUB] = ZMQ_PUB,       [NET_XPUB] = ZMQ_XPUB,
-        [NET_SUB] = ZMQ_SUB,
-    };
-    struct net_sock *self = mem_zalloc(1, sizeof(*self));
-    int rc;
+    struct net_options o = *options;
+    bool direct = (type == NET_DEALER || type == NET_ROUTER) && !o.curve;
+    struct codec *codec = NULL;
+    int rc = o.codec ? codec_new(&codec, o.codec, err) : 0;
 
-    if (!self)
-        return rh_fail(err, RH_ENOMEM, "opening a socket");
-    self->max_frames =
-        options->max_frames && options->max_frames < NET_FRAMES_MAX
-            ? options->max_frames
-            : NET_FRAMES_MAX;
-    self->zmq = zmq_socket(ctx->zmq, types[type]);
-    rc = self->zmq ? set_options(self, options, err)
-                   : net_fail(err, "opening", "a socket");
-    if (rc < 0) {
-        net_close(&self);
-        return rc;
-    }
-    *out = self;
-    return 0;
+    if (o.max_frames == 0 || o.max_frames > NET_FRAMES_MAX)
+        o.max_frames = NET_FRAMES_MAX;
+    if (rc == 0)
+        rc = direct ? direct_open(out, type, &o, err)
+                    : zmq_sock_open(out, ctx, type, &o, err);
+    if (rc == 0)
+        (*out)->codec = codec;
+    else
+        codec_free(&codec);
+    return rc;
 }
 
 void
 net_close(struct net_sock **self_p)
 {
-    struct net_sock *self = *self_p;
-
-    if (!self)
+    if (!*self_p)
         return;
-    if (self->monitor)
-        net_monitor_close(self);
-    if (self->zmq)
-        zmq_close(self->zmq);
-    mem_free(self->in.v);
-    mem_free(self->out.v);
-    mem_free(self);
+    codec_free(&(*self_p)->codec);
+    (*self_p)->ops->close(*self_p);
     *self_p = NULL;
 }
 
 void
 net_set_linger(struct net_sock *self, int linger_ms)
 {
-    set_int(self, ZMQ_LINGER, linger_ms); // any int is valid
-}
-
-static bool
-resolves(const char *host, int family)
-{
-    struct addrinfo hint = {.ai_family = family, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *found = NULL;
-
-    if (getaddrinfo(host, NULL, &hint, &found) != 0)
-        return false;
-    freeaddrinfo(found);
-    return true;
-}
-
-/* ZeroMQ looks for IPv6 addresses first once IPv6 is on, and then misses a
- * "localhost" that listens on IPv4 only.  So it is switched on only where
- * nothing else will do.
- */
-static bool
-needs_ipv6(const char *url)
-{
-    char host[256];
-    const char *p = strncmp(url, "tcp://", 6) == 0 ? url + 6 : NULL;
-    const char *colon = p ? strrchr(p, ':') : NULL;
-    size_t n = colon ? (size_t)(colon - p) : 0;
-
-    if (n == 0 || n >= sizeof(host))
-        return false;
-    if (*p == '[')
-        return true;
-    memcpy(host, p, n);
-    host[n] = '\0';
-    if (strspn(host, "0123456789.*") == n || resolves(host, AF_INET))
-        return false;
-    return resolves(host, AF_INET6);
+    self->ops->set_linger(self, linger_ms);
 }
 
 int
 net_bind(struct net_sock *self, const char *url, int *port, rh_error *err)
 {
-    char endpoint[1024] = "";
-    size_t n = sizeof(endpoint);
-    const char *colon;
-
-    if (set_int(self, ZMQ_IPV6, needs_ipv6(url)) < 0
-        || zmq_bind(self->zmq, url) < 0)
-        return net_fail(err, "binding", url);
-    if (!port)
-        return 0;
-    *port = 0;
-    if (strncmp(url, "tcp://", 6) != 0)
-        return 0;
-    if (zmq_getsockopt(self->zmq, ZMQ_LAST_ENDPOINT, endpoint, &n) < 0)
-        return net_fail(err, "asking for the port of", url);
-    colon = strrchr(endpoint, ':');
-    *port = colon ? (int)strtol(colon + 1, NULL, 10) : 0;
-    return 0;
+    return self->ops->bind(self, url, port, err);
 }
 
 int
 net_connect(struct net_sock *self, const char *url, rh_error *err)
 {
-    if (set_int(self, ZMQ_IPV6, needs_ipv6(url)) < 0
-        || zmq_connect(self->zmq, url) < 0)
-        return net_fail(err, "connecting to", url);
-    return 0;
+    return self->ops->connect(self, url, err);
 }
 
 int
 net_subscribe(struct net_sock *self, struct span prefix, rh_error *err)
 {
-    if (zmq_setsockopt(self->zmq, ZMQ_SUBSCRIBE, prefix.n ? prefix.p : NULL,
-                       prefix.n)
+    void *zmq = zmq_sock_handle(self);
+
+    if (!zmq)
+        return rh_fail(err, RH_EINVAL, "only a SUB socket can subscribe");
+    if (zmq_setsockopt(zmq, ZMQ_SUBSCRIBE, prefix.n ? prefix.p : NULL, prefix.n)
         < 0)
         return net_fail(err, "subscribing", "a socket");
     return 0;
@@ -255,174 +105,201 @@ net_subscribe(struct net_sock *self, struct span prefix, rh_error *err)
 int
 net_set_verbose(struct net_sock *self)
 {
-    return set_int(self, ZMQ_XPUB_VERBOSE, 1) < 0 ? RH_EINVAL : 0;
-}
+    void *zmq = zmq_sock_handle(self);
+    int one = 1;
 
-int
-stage_grow(struct stage *self, size_t n, size_t want)
-{
-    size_t cap = self->cap ? self->cap : 16;
-    zmq_msg_t *v;
-
-    if (want <= self->cap)
-        return 0;
-    while (cap < want)
-        cap *= 2;
-    v = mem_zalloc(cap, sizeof(*v));
-    if (!v)
-        return RH_ENOMEM;
-    for (size_t i = 0; i < n; i++) {
-        zmq_msg_init(&v[i]);
-        zmq_msg_move(&v[i], &self->v[i]);
-        zmq_msg_close(&self->v[i]);
-    }
-    mem_free(self->v);
-    self->v = v;
-    self->cap = cap;
-    return 0;
-}
-
-/* Also gives back the memory that one very long message needed. */
-static void
-close_all(struct stage *self, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        zmq_msg_close(&self->v[i]);
-    if (self->cap > STAGE_KEEP) {
-        mem_free(self->v);
-        *self = (struct stage){NULL, 0};
-    }
-}
-
-/* One frame, however often a signal interrupts. */
-static int
-recv_frame(struct net_sock *self, zmq_msg_t *raw)
-{
-    int rc;
-
-    do
-        rc = zmq_msg_recv(raw, self->zmq, ZMQ_DONTWAIT);
-    while (rc < 0 && zmq_errno() == EINTR);
-    return rc;
-}
-
-/* Read the rest of a message that nobody will get. */
-static void
-skip_message(struct net_sock *self)
-{
-    zmq_msg_t raw;
-    bool more = true;
-
-    zmq_msg_init(&raw);
-    while (more && recv_frame(self, &raw) >= 0)
-        more = zmq_msg_more(&raw);
-    zmq_msg_close(&raw);
-}
-
-/* The frames of one message into self->in; their number or a failure, with
- * nothing left behind.
- */
-static int
-recv_frames(struct net_sock *self, rh_error *err)
-{
-    uint32_t n = 0;
-    bool more = true;
-
-    while (more) {
-        if (n == self->max_frames || stage_grow(&self->in, n, n + 1) < 0) {
-            if (n)
-                skip_message(self);
-            close_all(&self->in, n);
-            return n == self->max_frames
-                       ? rh_fail(err, RH_ELIMIT,
-                                 "dropped a message of more than %u frames", n)
-                       : rh_fail(err, RH_ENOMEM, "receiving a message");
-        }
-        zmq_msg_init(&self->in.v[n]);
-        if (recv_frame(self, &self->in.v[n]) < 0) {
-            int e = zmq_errno();
-
-            close_all(&self->in, n + 1);
-            if (e == EAGAIN && n == 0)
-                return RH_EAGAIN;
-            errno = e;
-            return net_fail(err, "receiving", "a message");
-        }
-        more = zmq_msg_more(&self->in.v[n]);
-        n++;
-    }
-    return (int)n;
+    return zmq && zmq_setsockopt(zmq, ZMQ_XPUB_VERBOSE, &one, sizeof(one)) == 0
+               ? 0
+               : RH_EINVAL;
 }
 
 int
 net_recv(struct net_sock *self, struct msg **out, rh_error *err)
 {
-    int n = recv_frames(self, err);
-    struct msg *m;
+    struct msg *m = NULL;
+    int rc = self->ops->recv(self, &m, err);
 
-    if (n < 0)
-        return n;
-    m = net_msg_new(self->in.v, (size_t)n);
-    close_all(&self->in, (size_t)n);
-    if (!m)
-        return rh_fail(err, RH_ENOMEM, "receiving a message of %d frames", n);
-    *out = m;
-    return 0;
-}
-
-static int
-stage_message(struct net_sock *self, const struct span *prefix, size_t n_prefix,
-              struct msg *m, uint32_t first, size_t *n)
-{
-    size_t n_frames = m && m->n > first ? m->n - first : 0;
-
-    *n = 0;
-    if (stage_grow(&self->out, 0, n_prefix + n_frames) < 0)
-        return RH_ENOMEM;
-    for (size_t i = 0; i < n_prefix; i++, (*n)++) {
-        zmq_msg_t *raw = &self->out.v[*n];
-
-        if (zmq_msg_init_size(raw, prefix[i].n) < 0)
-            return RH_ENOMEM;
-        if (prefix[i].n)
-            memcpy(zmq_msg_data(raw), prefix[i].p, prefix[i].n);
-    }
-    if (n_frames)
-        net_msg_prepare(m);
-    for (size_t i = 0; i < n_frames; i++, (*n)++)
-        if (net_msg_share(m, first + (uint32_t)i, &self->out.v[*n]) < 0)
-            return RH_ENOMEM;
-    return 0;
+    if (rc == 0 && self->codec)
+        rc = codec_in(self->codec, &m, err);
+    if (rc == 0)
+        *out = m;
+    else
+        msg_unref(&m);
+    return rc;
 }
 
 int
 net_send(struct net_sock *self, const struct span *prefix, size_t n_prefix,
          struct msg *m, uint32_t first, rh_error *err)
 {
-    size_t n;
-    int rc = stage_message(self, prefix, n_prefix, m, first, &n);
+    struct msg *packed = NULL;
+    int rc;
 
-    if (rc < 0) {
-        close_all(&self->out, n);
-        return rh_fail(err, rc, "sending a message");
-    }
+    if (!self->codec || !m || m->i_delim == MSG_NO_DELIM)
+        return self->ops->send(self, prefix, n_prefix, m, first, err);
+    rc = codec_out(self->codec, m, &packed, err);
+    if (rc == 0)
+        rc = self->ops->send(self, prefix, n_prefix, packed, first, err);
+    msg_unref(&packed);
+    return rc;
+}
+
+void
+net_flush(struct net_sock *self)
+{
+    self->ops->flush(self);
+}
+
+bool
+net_queued(struct net_sock *self)
+{
+    return self->ops->queued(self);
+}
+
+int
+net_events(struct net_sock *self)
+{
+    return self->ops->events(self);
+}
+
+int
+net_fd(struct net_sock *self)
+{
+    return self->ops->fd(self);
+}
+
+bool
+net_is_level(struct net_sock *self)
+{
+    return !zmq_sock_handle(self);
+}
+
+int
+net_monitor(struct net_sock *self, struct net_ctx *ctx, rh_error *err)
+{
+    return self->ops->monitor(self, ctx, err);
+}
+
+int
+net_monitor_fd(const struct net_sock *self)
+{
+    return self->ops->monitor_fd(self);
+}
+
+enum net_change
+net_monitor_read(struct net_sock *self)
+{
+    return self->ops->monitor_read(self);
+}
+
+/* Messages that are here already, which no descriptor tells of. */
+static int
+find_queued(struct net_pollitem *item, size_t n)
+{
+    int n_ready = 0;
+
     for (size_t i = 0; i < n; i++) {
-        int flags = i + 1 < n ? ZMQ_DONTWAIT | ZMQ_SNDMORE : ZMQ_DONTWAIT;
-
-        do
-            rc = zmq_msg_send(&self->out.v[i], self->zmq, flags);
-        while (rc < 0 && zmq_errno() == EINTR);
-        if (rc < 0) {
-            int e = zmq_errno();
-
-            // Only the first frame can be refused while the context lives.
-            close_all(&self->out, n);
-            if (e == EAGAIN || e == EHOSTUNREACH)
-                return e == EAGAIN ? RH_EAGAIN : RH_ENOENT;
-            errno = e;
-            return net_fail(err, "sending", "a message");
+        item[i].revents = 0;
+        if (!item[i].sock || !net_is_level(item[i].sock))
+            continue;
+        net_flush(item[i].sock);
+        if (item[i].events & NET_IN && net_queued(item[i].sock)) {
+            item[i].revents = NET_IN;
+            n_ready++;
         }
     }
-    close_all(&self->out, n);
+    return n_ready;
+}
+
+static zmq_pollitem_t
+zmq_item(const struct net_pollitem *item)
+{
+    void *zmq = zmq_sock_handle(item->sock);
+    bool direct = item->sock && !zmq;
+    short events = (short)((item->events & NET_IN ? ZMQ_POLLIN : 0)
+                           | (item->events & NET_OUT ? ZMQ_POLLOUT : 0));
+
+    return (zmq_pollitem_t){
+        .socket = zmq,
+        .fd = direct       ? net_fd(item->sock)
+              : item->sock ? 0
+                           : item->fd,
+        .events = direct ? ZMQ_POLLIN : events,
+    };
+}
+
+/* Descriptors say that a socket has something to do, not what. */
+static bool
+take_result(struct net_pollitem *item, const zmq_pollitem_t *got)
+{
+    // A hung-up descriptor counts as readable: reading tells why.
+    item->revents |= (got->revents & (ZMQ_POLLIN | ZMQ_POLLERR) ? NET_IN : 0)
+                     | (got->revents & ZMQ_POLLOUT ? NET_OUT : 0);
+    if (item->revents && item->sock && !got->socket)
+        item->revents = net_events(item->sock) & item->events;
+    return item->revents;
+}
+
+/* One look, at most 'timeout_ms' long; *quiet: nothing at all happened. */
+static int
+look(struct net_pollitem *item, zmq_pollitem_t *v, size_t n, int timeout_ms,
+     bool *quiet)
+{
+    int rc = zmq_poll(v, (int)n, find_queued(item, n) ? 0 : timeout_ms);
+    int n_ready = 0;
+
+    *quiet = rc == 0;
+    if (rc < 0)
+        return zmq_errno() == EINTR    ? RH_EINTR
+               : zmq_errno() == ENOMEM ? RH_ENOMEM
+                                       : RH_ENET;
+    for (size_t i = 0; i < n; i++)
+        n_ready += take_result(&item[i], &v[i]);
+    return n_ready;
+}
+
+int
+net_poll(struct net_pollitem *item, size_t n, int timeout_ms)
+{
+    zmq_pollitem_t stack[N_STACK], *v = stack;
+    int64_t end_ms = timeout_ms > 0 ? clock_mono_ms() + timeout_ms : 0;
+    int rc, left_ms = timeout_ms;
+    bool quiet;
+
+    if (n > N_STACK && !(v = mem_zalloc(n, sizeof(*v))))
+        return RH_ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        v[i] = zmq_item(&item[i]);
+    // A connection that came, or output that left, is nobody's event.
+    while ((rc = look(item, v, n, left_ms, &quiet)) == 0 && !quiet)
+        if (timeout_ms > 0) {
+            int64_t now_ms = clock_mono_ms();
+
+            left_ms = end_ms > now_ms ? (int)(end_ms - now_ms) : 0;
+        }
+    if (v != stack)
+        mem_free(v);
+    return rc;
+}
+
+int
+net_curve_keypair(char public_key[41], char secret_key[41], rh_error *err)
+{
+    if (zmq_curve_keypair(public_key, secret_key) < 0)
+        return net_fail(err, "making", "a CURVE key pair");
     return 0;
+}
+
+int
+net_curve_public(char public_key[41], const char secret_key[41], rh_error *err)
+{
+    if (zmq_curve_public(public_key, secret_key) < 0)
+        return net_fail(err, "deriving", "a CURVE public key");
+    return 0;
+}
+
+bool
+net_has_curve(void)
+{
+    return zmq_has("curve");
 }

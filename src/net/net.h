@@ -1,8 +1,11 @@
 /* net.h - sockets; the only folder that includes <zmq.h>
  *
- * Received frames stay in ZeroMQ's buffers and are shared by reference; a
- * relay sends the same frames on without copying payloads.  A socket belongs
- * to one thread, unless a lock of the caller's says otherwise.
+ * Large frames are shared by reference: a relay sends them on without copying.
+ * A socket belongs to one thread, unless a lock of the caller's says otherwise.
+ *
+ * DEALER and ROUTER without CURVE are our own and live in the calls of their
+ * owner: they connect, read and write when he polls or receives.  The others
+ * are libzmq's.
  */
 #ifndef NET_NET_H
 #define NET_NET_H
@@ -19,13 +22,25 @@ struct net_curve {
     char public_key[41], secret_key[41], server_key[41]; // Z85
 };
 
+/* Where the wire does not speak JSON: messages sent are packed as 'pack' says;
+ * what is received is verified, unpacked as 'unpack' says, and signed again as
+ * JSON.
+ */
+struct net_codec {
+    const char *pack, *unpack;
+    struct span key;
+    const char *scheme;
+};
+
 struct net_options {
     struct span identity;          // n == 0: anonymous
     const struct net_curve *curve; // NULL: plain
+    const struct net_codec *codec; // NULL: JSON, or no messages of ours
     int linger_ms;                 // -1: for ever
     int64_t max_msg_size;          // bytes per frame; 0: no limit
     uint32_t max_frames;           // per message; 0: NET_FRAMES_MAX
     bool mandatory; // ROUTER: say RH_ENOENT for an unconnected peer
+    bool corked;    // what is sent may wait for net_flush
 };
 
 #define NET_FRAMES_MAX 262144
@@ -49,9 +64,17 @@ int net_set_verbose(struct net_sock *self); // XPUB: report every subscription
 
 /* Next whole message, not parsed; RH_EAGAIN (without a text) if none waits.
  * One with more than 'max_frames' frames is read, dropped and reported as
- * RH_ELIMIT; RH_ENOMEM may drop one as well.
+ * RH_ELIMIT; RH_ENOMEM may drop one as well, and so do the failures of a
+ * translation.
  */
 int net_recv(struct net_sock *self, struct msg **out, rh_error *err);
+/* Was one message dropped?  Otherwise the socket does not work any more. */
+static inline bool
+net_dropped(int rc)
+{
+    return rc == RH_ELIMIT || rc == RH_ENOMEM || rc == RH_EPROTO
+           || rc == RH_EAUTH;
+}
 
 /* Send 'n_prefix' frames (copied), then m's frames from 'first' on (shared).
  * Never blocks: RH_EAGAIN (without a text) if there is no peer to queue it
@@ -62,9 +85,18 @@ int net_recv(struct net_sock *self, struct msg **out, rh_error *err);
 int net_send(struct net_sock *self, const struct span *prefix, size_t n_prefix,
              struct msg *m, uint32_t first, rh_error *err);
 
+/* Send what a corked socket holds back; polling and closing do so as well. */
+void net_flush(struct net_sock *self);
+
 /* What net_poll said is only a hint; NET_IN | NET_OUT that are true now. */
 int net_events(struct net_sock *self);
-int net_fd(struct net_sock *self); // edge-triggered: check net_events after
+/* A message is here that no descriptor tells of (any more). */
+bool net_queued(struct net_sock *self);
+int net_fd(struct net_sock *self); // to wait for; check net_events after
+/* False: the descriptor is edge-triggered, and every call on the socket may use
+ * up its signal.
+ */
+bool net_is_level(struct net_sock *self);
 
 /* Hear of the socket's connections from now on (before net_connect); the
  * descriptor is edge-triggered: read until NET_SAME.

@@ -1,49 +1,56 @@
-/* private.h - what the files of net/ share; nobody else includes it */
+/* private.h - what the files of net/ share; nobody else includes it
+ *
+ * Two kinds of sockets stand behind net.h: DEALER and ROUTER without CURVE are
+ * our own (direct.c), everything else is libzmq's (zmq_*.c).
+ */
 #ifndef NET_PRIVATE_H
 #define NET_PRIVATE_H
 
-#include <zmq.h>
-
 #include "net/net.h"
-
-/* Frames on their way in or out.  zmq_msg_t must not be copied as bytes, so
- * growing moves them one by one; 'v' holds only initialised messages below
- * the count its user keeps.
- */
-struct stage {
-    zmq_msg_t *v;
-    size_t cap;
-};
 
 struct net_ctx {
     void *zmq;
 };
 
 struct net_sock {
-    void *zmq;
-    void *monitor; // PAIR that gets the events, or NULL
-    struct stage in, out;
-    uint32_t max_frames;
+    const struct net_ops *ops;
+    struct codec *codec; // NULL: the wire speaks JSON
 };
 
-/* Room for 'want' messages, of which the first 'n' are in use.  RH_ENOMEM. */
-int stage_grow(struct stage *self, size_t n, size_t want);
+/* As net.h has the functions of these names. */
+struct net_ops {
+    void (*close)(struct net_sock *self);
+    void (*set_linger)(struct net_sock *self, int linger_ms);
+    int (*bind)(struct net_sock *self, const char *url, int *port,
+                rh_error *err);
+    int (*connect)(struct net_sock *self, const char *url, rh_error *err);
+    int (*recv)(struct net_sock *self, struct msg **out, rh_error *err);
+    int (*send)(struct net_sock *self, const struct span *prefix,
+                size_t n_prefix, struct msg *m, uint32_t first, rh_error *err);
+    void (*flush)(struct net_sock *self);
+    bool (*queued)(struct net_sock *self);
+    int (*events)(struct net_sock *self);
+    int (*fd)(struct net_sock *self);
+    int (*monitor)(struct net_sock *self, struct net_ctx *ctx, rh_error *err);
+    int (*monitor_fd)(const struct net_sock *self);
+    enum net_change (*monitor_read)(struct net_sock *self);
+};
 
-/* Take the frames out of 'raw': a message with one reference.  NULL: out of
- * memory, 'raw' unchanged.
- */
-struct msg *net_msg_new(zmq_msg_t *raw, size_t n);
+/* codec.c; '*out' stays NULL where JSON is spoken. */
+int codec_new(struct codec **out, const struct net_codec *what, rh_error *err);
+void codec_free(struct codec **self_p);
+/* Replace '*m' by what it says in JSON. */
+int codec_in(struct codec *self, struct msg **m, rh_error *err);
+/* '*out': 'm' as the wire wants it. */
+int codec_out(struct codec *self, struct msg *m, struct msg **out,
+              rh_error *err);
 
-/* Make '*out' a frame with the content of m's frame i; bytes are shared when
- * that is cheaper than a copy.  '*out' is initialised on success only.
- */
-int net_msg_share(struct msg *m, uint32_t i, zmq_msg_t *out);
-/* Before the first net_msg_share of a message. */
-void net_msg_prepare(struct msg *m);
-
-void net_monitor_close(struct net_sock *self);
-
-/* Fail with ZeroMQ's text for the current errno. */
-int net_fail(rh_error *err, const char *what, const char *object);
+int direct_open(struct net_sock **out, enum net_type type,
+                const struct net_options *options, rh_error *err);
+int zmq_sock_open(struct net_sock **out, struct net_ctx *ctx,
+                  enum net_type type, const struct net_options *options,
+                  rh_error *err);
+/* libzmq's own handle; NULL: the socket is not one of libzmq's. */
+void *zmq_sock_handle(struct net_sock *sock);
 
 #endif /* NET_PRIVATE_H */

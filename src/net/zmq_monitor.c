@@ -1,4 +1,4 @@
-/* monitor.c - hear of connections that come up and break
+/* zmq_monitor.c - hear of connections that come up and break
  *
  * ZeroMQ reconnects silently.  But what was sent on a connection that broke
  * may be lost, and a ROUTER at the other end knows us by another name after
@@ -7,11 +7,12 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "net/private.h"
+#include "net/zmq_sock.h"
 
 int
-net_monitor(struct net_sock *self, struct net_ctx *ctx, rh_error *err)
+zmq_sock_monitor(struct net_sock *sock, struct net_ctx *ctx, rh_error *err)
 {
+    struct zmq_sock *self = zmq_sock_of(sock);
     char address[64];
     int zero = 0;
 
@@ -28,7 +29,7 @@ net_monitor(struct net_sock *self, struct net_ctx *ctx, rh_error *err)
         || zmq_setsockopt(self->monitor, ZMQ_LINGER, &zero, sizeof(zero)) < 0
         || zmq_connect(self->monitor, address) < 0) {
         net_fail(err, "monitoring", "a socket");
-        net_monitor_close(self);
+        zmq_sock_monitor_close(self);
         return err ? err->code : RH_ENET;
     }
     return 0;
@@ -36,7 +37,7 @@ net_monitor(struct net_sock *self, struct net_ctx *ctx, rh_error *err)
 
 /* ORDER: ZeroMQ stops sending events before there is nobody to take them. */
 void
-net_monitor_close(struct net_sock *self)
+zmq_sock_monitor_close(struct zmq_sock *self)
 {
     zmq_socket_monitor(self->zmq, NULL, 0);
     if (self->monitor)
@@ -45,8 +46,9 @@ net_monitor_close(struct net_sock *self)
 }
 
 int
-net_monitor_fd(const struct net_sock *self)
+zmq_sock_monitor_fd(const struct net_sock *sock)
 {
+    const struct zmq_sock *self = (const struct zmq_sock *)(const void *)sock;
     int fd = -1;
     size_t n = sizeof(fd);
 
@@ -77,8 +79,9 @@ read_event(void *monitor)
 }
 
 enum net_change
-net_monitor_read(struct net_sock *self)
+zmq_sock_monitor_read(struct net_sock *sock)
 {
+    struct zmq_sock *self = zmq_sock_of(sock);
     int event;
 
     while (self->monitor && (event = read_event(self->monitor)) != 0) {

@@ -3,8 +3,9 @@
  * Not the hot path: such clusters are rare, and packing costs more than the
  * extra message.
  */
-#include "client/translate.h"
+#include "wire/translate.h"
 
+#include "base/buf.h"
 #include "base/mem.h"
 #include "wire/pack.h"
 
@@ -61,32 +62,38 @@ rebuild(struct msg *m, struct span signature, const struct span part[4],
     return 0;
 }
 
-int
-translate_out(const char *packer, struct session *signer, struct msg *m,
-              struct msg **out, rh_error *err)
+static int
+translate(recode_fn *fn, const char *packer, struct session *signer,
+          struct msg *m, struct msg **out, rh_error *err)
 {
+    struct span signature = msg_part(m, MSG_SIGNATURE);
     char hex[SESSION_HEX_MAX];
     struct buf bytes = {0};
     struct span part[4];
-    int rc = recode(pack_encode, packer, m, &bytes, part, err);
+    int rc = recode(fn, packer, m, &bytes, part, err);
 
-    if (rc == 0)
+    if (rc == 0 && signer) {
         rc = session_sign(signer, part, hex);
+        if (rc < 0)
+            rh_fail(err, rc, "signing a message");
+        signature = span_of(hex, rc > 0 ? (size_t)rc : 0);
+    }
     if (rc >= 0)
-        rc = rebuild(m, span_of(hex, (size_t)rc), part, out, err);
+        rc = rebuild(m, signature, part, out, err);
     buf_fini(&bytes);
     return rc;
 }
 
 int
-translate_in(const char *packer, struct msg *m, struct msg **out, rh_error *err)
+translate_out(const char *packer, struct session *signer, struct msg *m,
+              struct msg **out, rh_error *err)
 {
-    struct buf bytes = {0};
-    struct span part[4];
-    int rc = recode(pack_decode, packer, m, &bytes, part, err);
+    return translate(pack_encode, packer, signer, m, out, err);
+}
 
-    if (rc == 0)
-        rc = rebuild(m, msg_part(m, MSG_SIGNATURE), part, out, err);
-    buf_fini(&bytes);
-    return rc;
+int
+translate_in(const char *packer, struct session *signer, struct msg *m,
+             struct msg **out, rh_error *err)
+{
+    return translate(pack_decode, packer, signer, m, out, err);
 }

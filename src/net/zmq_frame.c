@@ -1,4 +1,4 @@
-/* frame.c - messages whose bytes live in ZeroMQ's buffers
+/* zmq_frame.c - messages whose bytes live in ZeroMQ's buffers
  *
  * A received message is one allocation: struct msg, the zmq_msg_t of every
  * frame, the spans.  Small frames live inside their zmq_msg_t, so spans are
@@ -13,7 +13,7 @@
 #include <pthread.h>
 
 #include "base/mem.h"
-#include "net/private.h"
+#include "net/zmq_sock.h"
 
 /* Below this, a copy is cheaper than a reference count and a callback. */
 #define SHARE_MIN 8192
