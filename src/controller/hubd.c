@@ -29,7 +29,10 @@ static void
 lose_engine(struct hubd *self, struct span uuid, const char *why,
             int64_t grace_ms)
 {
+    char text[300];
+
     self->grace_ms = grace_ms;
+    why = hubd_autopsy(self, uuid, why, text, sizeof(text));
     hub_on_engine_lost(self->core, uuid, why, self->now, self->wall_us);
     self->grace_ms = GRACE_MS;
 }

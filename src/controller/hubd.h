@@ -71,6 +71,11 @@ extern const struct hub_port hubd_port; // without its ctx
 /* Send what waited for the other threads; true if something still waits. */
 bool hubd_flush(struct hubd *self);
 void hubd_save_engines(struct hubd *self);
+/* What was seen of an engine's end, and what is known of its process.  Returns
+ * 'seen', or 'out'.
+ */
+const char *hubd_autopsy(struct hubd *self, struct span uuid, const char *seen,
+                         char *out, size_t cap);
 void hubd_forget_all(struct hubd *self); // members and outbox
 
 #endif /* CONTROLLER_HUBD_H */

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "controller/hubd.h"
+#include "controller/local.h"
 #include "controller/note.h"
 #include "wire/scan.h"
 
@@ -22,6 +23,8 @@
 
 struct member {
     bool up;
+    bool dead; // its process, for certain
+    struct local local;
     uint32_t capabilities;
     size_t n;
     char uuid[];
@@ -164,6 +167,13 @@ quit_soon(void *ctx)
 // ---------------------------------------------------------------------------
 // Engines
 
+static void
+member_free(struct member *m)
+{
+    local_forget(&m->local);
+    mem_free(m);
+}
+
 static struct member *
 add_member(struct hubd *self, struct span uuid)
 {
@@ -182,7 +192,7 @@ add_member(struct hubd *self, struct span uuid)
 
 static void
 tell_workers(struct hubd *self, enum note_kind kind, int id, struct span uuid,
-             const char *why, uint32_t capabilities)
+             const char *why, uint32_t capabilities, struct begun *begun)
 {
     struct note fields = {
         .engine = id,
@@ -192,6 +202,7 @@ tell_workers(struct hubd *self, enum note_kind kind, int id, struct span uuid,
     };
 
     note_push_sure(self->relay->inbox, kind, uuid, span_str(why), &fields);
+    fields.begun = begun;
     note_push_sure(self->task->inbox, kind, uuid, span_str(why), &fields);
 }
 
@@ -206,7 +217,8 @@ on_up(struct hubd *self, int id, struct span uuid)
     }
     if (m)
         m->up = true;
-    tell_workers(self, NOTE_ENGINE_UP, id, uuid, "", m ? m->capabilities : 0);
+    tell_workers(self, NOTE_ENGINE_UP, id, uuid, "", m ? m->capabilities : 0,
+                 NULL);
 }
 
 static void
@@ -217,12 +229,36 @@ on_down(struct hubd *self, int id, struct span uuid, const char *why)
     note_push_sure(self->heart, NOTE_FORGET, uuid, SPAN_NONE, NULL);
     if (self->lifeline)
         lifeline_forget(self->lifeline, uuid);
-    if (!m || m->up) // without a member there was no memory for it
-        tell_workers(self, NOTE_ENGINE_DOWN, id, uuid, why, 0);
+    if (!m || m->up) { // without a member there was no memory for it
+        tell_workers(self, NOTE_ENGINE_DOWN, id, uuid, why, 0,
+                     m && m->dead ? m->local.begun : NULL);
+        if (m && m->dead)
+            m->local.begun = NULL;
+    }
     if (m) {
         map_del(&self->members, uuid);
-        mem_free(m);
+        member_free(m);
     }
+}
+
+const char *
+hubd_autopsy(struct hubd *self, struct span uuid, const char *seen, char *out,
+             size_t cap)
+{
+    struct member *m = map_get(&self->members, uuid);
+    char why[200] = "";
+
+    if (m)
+        m->dead = local_is_dead(&m->local, why, sizeof(why));
+    if (!*why)
+        return seen;
+    // The lifeline can only guess that the process has ended.
+    if (strcmp(seen, LIFELINE_ENDED) != 0)
+        snprintf(out, cap, "%s; %s", seen, why);
+    else
+        snprintf(out, cap, "%s%s", m->dead ? "" : "its lifeline broke, but ",
+                 why);
+    return out;
 }
 
 static void
@@ -280,8 +316,10 @@ offer(void *ctx, enum hub_peer peer, int id, struct span uuid,
         return;
     }
     m = map_get(&self->members, uuid);
-    if (m)
+    if (m) {
         m->capabilities = capabilities_of(asked);
+        local_meet(&m->local, asked);
+    }
     if (!self->lifeline || lifeline_expect(self->lifeline, uuid, token) < 0)
         return;
     buf_add_fmt(out,
@@ -298,7 +336,7 @@ hubd_forget_all(struct hubd *self)
     while (!list_empty(&self->outbox))
         free_outgoing(LIST_ENTRY(self->outbox.next, struct outgoing, node));
     for (size_t i = 0; (m = map_next(&self->members, &i));)
-        mem_free(m);
+        member_free(m);
     map_fini(&self->members);
 }
 

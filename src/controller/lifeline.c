@@ -342,7 +342,7 @@ take_lines(struct lifeline *self, struct conn *conn)
 }
 
 static void
-lose(struct lifeline *self, struct conn *conn)
+lose(struct lifeline *self, struct conn *conn, int error)
 {
     struct expected *e = conn->engine;
     char why[200], uuid[LIFELINE_LINE_MAX];
@@ -355,8 +355,10 @@ lose(struct lifeline *self, struct conn *conn)
         memcpy(uuid, e->uuid, n);
     if (orderly)
         snprintf(why, sizeof(why), "it exited (%s)", conn->why);
+    else if (error && error != ECONNRESET)
+        snprintf(why, sizeof(why), "its link is lost (%s)", strerror(error));
     else
-        snprintf(why, sizeof(why), "its process ended");
+        snprintf(why, sizeof(why), "%s", LIFELINE_ENDED);
     close_conn(self, conn);
     if (e)
         self->port.lost(self->port.ctx, span_of(uuid, n), why, orderly);
@@ -372,7 +374,7 @@ read_conn(struct lifeline *self, struct conn *conn)
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (n <= 0) {
-            lose(self, conn);
+            lose(self, conn, n < 0 ? errno : 0);
             return;
         }
         conn->n += (size_t)n;

@@ -21,6 +21,7 @@
 #define LIFELINE_LINE_MAX 512  // bytes in a line
 #define LIFELINE_STRANGERS 64  // connections that have not said who they are
 #define LIFELINE_HELLO_MS 10000
+#define LIFELINE_ENDED "its process ended" // most likely
 
 struct lifeline;
 

@@ -38,6 +38,7 @@ note_free(struct note **self_p)
     if (!self)
         return;
     msg_unref(&self->m);
+    begun_free(&self->begun);
     mem_free(self);
     *self_p = NULL;
 }
@@ -90,9 +91,11 @@ note_push_sure(struct channel *to, enum note_kind kind, struct span uuid,
                 note->capabilities = fields->capabilities;
                 note->grace_ms = fields->grace_ms;
                 note->seq = fields->seq;
+                note->begun = fields->begun;
             }
             if (note_push(to, &note) == 0)
                 return;
+            note->begun = NULL; // for the next try
             note_free(&note);
         }
         if (!told)

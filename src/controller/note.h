@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/begun.h"
 #include "base/channel.h"
 #include "base/span.h"
 #include "wire/msg.h"
@@ -52,6 +53,7 @@ struct note {
     int64_t grace_ms;      // ENGINE_DOWN: replies this late still count
     uint64_t seq;          // ENGINE_*: number of the event, from 1
     size_t bytes;          // TRAFFIC: counted in the backlog
+    struct begun *begun;   // ENGINE_DOWN: what it had begun, or NULL; owned
     struct msg *m;         // SUBMIT, TRAFFIC, WITHDRAW*, ASK...: owned
     struct span uuid;      // inside this allocation, as is
     struct span text;      // ENGINE_DOWN: why; ASSIGNED: msg_id
@@ -68,7 +70,9 @@ int note_push_msg(struct channel *to, enum note_kind kind, struct msg *m);
 /* Takes the note unless it returns RH_ENOMEM. */
 int note_push(struct channel *to, struct note **note_p);
 
-/* For news that must not get lost: waits for memory if there is none. */
+/* For news that must not get lost: waits for memory if there is none.  Takes
+ * what the fields own.
+ */
 void note_push_sure(struct channel *to, enum note_kind kind, struct span uuid,
                     struct span text, const struct note *fields);
 

@@ -339,6 +339,15 @@ on_engine_up(struct taskd *self, const struct note *note)
 }
 
 static void
+on_engine_down(struct taskd *self, const struct note *note)
+{
+    if (note->begun)
+        sched_on_engine_begun(self->sched, note->uuid, note->begun);
+    (void)sched_on_engine_lost(self->sched, note->uuid, note->text, self->now,
+                               note->grace_ms);
+}
+
+static void
 take_notes(struct taskd *self)
 {
     void **entry;
@@ -360,8 +369,7 @@ take_notes(struct taskd *self)
             if (note->kind == NOTE_ENGINE_UP)
                 on_engine_up(self, note);
             else
-                (void)sched_on_engine_lost(self->sched, note->uuid, note->text,
-                                           self->now, note->grace_ms);
+                on_engine_down(self, note);
             seen = note->seq;
         }
         note_free(&note);

@@ -123,6 +123,7 @@ close_engine(struct engine *self)
         mem_free(q);
     }
     lifeline_close(&self->lifeline, NULL);
+    begun_free(&self->begun);
     msg_unref(&self->shutdown);
     for (size_t i = 0; i < N_SHELL; i++)
         net_close(&self->shell[i]);
@@ -204,6 +205,7 @@ engine_run(const struct engine_config *config, const struct interp *interp)
     aborts_init(&self->aborts);
     pthread_mutex_init(&self->shell_lock, NULL);
     pthread_mutex_init(&self->abort_lock, NULL);
+    self->begun = begun_new();
     rc = capture_init(&self->capture, &err);
     if (rc == 0)
         rc = open_engine(self, &err);

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/begun.h"
 #include "base/channel.h"
 #include "base/list.h"
 #include "engine/aborts.h"
@@ -83,6 +84,7 @@ struct engine {
     unsigned long doomed; // this job ends by doom_at, or the process does
     int64_t doom_at;      // INT64_MAX: none is
     int lifeline;
+    struct begun *begun;  // the main thread's; NULL: none
     int term_fd;          // SIGTERM
     struct msg *shutdown; // the request that ends us
     bool restart;         // what it said

@@ -6,9 +6,11 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "engine/lifeline.h"
 #include "engine/private.h"
 
@@ -80,19 +82,38 @@ registration_connect(struct engine *self, rh_error *err)
     return rc;
 }
 
+/* For a controller on this host: who we are, and where it finds what tasks we
+ * have begun.
+ */
+static void
+describe_process(const struct engine *self, char *out, size_t cap)
+{
+    char host[PROCESS_HOST_SIZE], begun[40] = "";
+
+    process_host(host);
+    *out = '\0';
+    if (self->begun)
+        snprintf(begun, sizeof(begun), ", \"begun\": %d",
+                 begun_fd(self->begun));
+    if (*host)
+        snprintf(out, cap, ", \"host\": \"%s\", \"pid\": %d%s", host,
+                 (int)getpid(), begun);
+}
+
 static int
 send_request(struct engine *self, rh_error *err)
 {
-    char content[256], id[40] = "";
+    char content[512], process[200], id[40] = "";
     struct msg *m = NULL;
     int rc;
 
     if (self->config->id >= 0)
         snprintf(id, sizeof(id), "\"id\": %" PRId64 ", ", self->config->id);
+    describe_process(self, process, sizeof(process));
     snprintf(content, sizeof(content),
              "{\"uuid\": \"%s\", %s\"roundhouse\": {\"version\": 1, "
-             "\"withdraw\": true}}",
-             self->uuid, id);
+             "\"withdraw\": true%s}}",
+             self->uuid, id, process);
     rc = compose(&self->sender,
                  &(struct draft){
                      .msg_type = "registration_request",

@@ -367,6 +367,8 @@ run(struct engine *self, struct queued *q)
         .method = method_of(q->job.header.msg_type),
     };
 
+    if (q->sock == self->shell[SHELL_TASK])
+        begun_note(self->begun, q->job.header.msg_id);
     terse = facts.method && facts.method[0] == 'a'
             && reply_may_be_quiet(msg_part(q->job.msg, MSG_METADATA));
     iopub_begin(&self->iopub, q->job.msg);

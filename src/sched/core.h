@@ -124,6 +124,8 @@ struct task {
     uint16_t id_n;
     uint8_t state, queued, status, deaths, tries;
     uint8_t cancelled : 1, asked : 1, ahead : 1;
+    uint8_t passed : 1;  // its engine has answered later ones
+    uint8_t unbegun : 1; // its engine is dead, and had not begun it
 };
 
 /* ---- clients ----------------------------------------------------------- */
@@ -377,6 +379,8 @@ void task_free(struct sched *s, struct task *t);
  */
 void task_route(struct sched *s, struct task *t);
 void task_requeue(struct sched *s, struct task *t); // after it ran
+/* It comes back from an engine that has not begun it, as if never sent. */
+void task_give_back(struct sched *s, struct task *t);
 void task_arm(struct sched *s, struct task *t);
 void task_due(struct sched *s, struct task *t); // its timer has come
 /* How many live engines may run a READY task. */

@@ -122,6 +122,10 @@ stranded(struct sched *s, struct task *t, const struct engine *heir)
     char stopped[200];
     bool poison;
 
+    if (t->unbegun) {
+        task_give_back(s, t);
+        return;
+    }
     if (e->running.next == &t->q.line.link)
         task_blame(t, e->serial);
     poison = is_poison(s, t, stopped, sizeof(stopped));
@@ -168,6 +172,25 @@ go_away(struct sched *s, struct engine *e)
     s->n_live--;
     s->engines_changed = s->now;
     set_engine_lost(s, e);
+}
+
+/* All that an engine has begun and not answered lies behind its last answer, so
+ * with no more than BEGUN_SLOTS tasks there none of these can be missing in
+ * what it noted.
+ */
+void
+sched_on_engine_begun(struct sched *s, struct span uuid,
+                      const struct begun *begun)
+{
+    struct engine *e = engine_find(s, uuid);
+
+    if (!e || e->load > BEGUN_SLOTS)
+        return;
+    for (struct list *i = e->running.next; i != &e->running; i = i->next) {
+        struct task *t = LIST_ENTRY(i, struct task, q.line.link);
+
+        t->unbegun = !t->passed && !begun_has(begun, task_id(t));
+    }
 }
 
 int

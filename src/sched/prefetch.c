@@ -235,13 +235,7 @@ take_back(struct sched *s, struct engine *e, struct span id)
     t = (struct task *)(void *)ids_get(&s->live, h);
     if (!t || t->state != TASK_RUNNING || t->engine != e || !t->asked)
         return;
-    s->stats.given_back++;
-    if (t->cancelled) {
-        task_abort(s, t);
-        return;
-    }
-    task_off_engine(s, t);
-    task_requeue(s, t);
+    task_give_back(s, t);
 }
 
 int

@@ -388,6 +388,23 @@ string_is(struct span raw, const char *s)
     return raw.n == n + 2 && raw.p[0] == '"' && memcmp(raw.p + 1, s, n) == 0;
 }
 
+/* An engine begins tasks in the order in which they were sent: those before
+ * this one have been begun, although there is no answer.
+ */
+static void
+note_passed(const struct reply *r)
+{
+    struct list *i = r->t->q.line.link.prev;
+
+    for (; i != &r->e->running; i = i->prev) {
+        struct task *t = LIST_ENTRY(i, struct task, q.line.link);
+
+        if (t->passed)
+            break; // and so have all before it
+        t->passed = 1;
+    }
+}
+
 static int
 read_status(struct reply *r, rh_error *err)
 {
@@ -550,6 +567,7 @@ sched_on_reply(struct sched *s, struct msg *m, int64_t now, rh_error *err)
     }
     s->now = now;
     sent = r.t->since;
+    note_passed(&r);
     if (r.unmet || (!r.ok && r.t->retries))
         read_error(&r, &scratch, &ename, &evalue);
     if (r.unmet && r.t->cancelled)

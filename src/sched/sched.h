@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/begun.h"
 #include "base/buf.h"
 #include "base/span.h"
 #include "roundhouse/error.h"
@@ -164,6 +165,13 @@ void sched_free(struct sched **self_p);
  */
 int sched_on_engine(struct sched *self, struct span uuid, int id,
                     uint32_t capabilities, int64_t now, rh_error *err);
+
+/* An engine is dead, for certain, and this is what it had begun.  Tasks that it
+ * had not begun will be queued again as if they had never been sent.  To be
+ * told right before the engine is lost.
+ */
+void sched_on_engine_begun(struct sched *self, struct span uuid,
+                           const struct begun *begun);
 
 /* An engine is gone: it gets no more tasks, and 'grace_ms' later (0: at once)
  * those it still had are retried or answered with EngineError; replies that

@@ -253,6 +253,18 @@ task_requeue(struct sched *s, struct task *t)
     }
 }
 
+void
+task_give_back(struct sched *s, struct task *t)
+{
+    s->stats.given_back++;
+    if (t->cancelled) {
+        task_abort(s, t);
+        return;
+    }
+    task_off_engine(s, t);
+    task_requeue(s, t);
+}
+
 int
 task_dispatch(struct sched *s, struct task *t, struct engine *e)
 {
@@ -269,6 +281,7 @@ task_dispatch(struct sched *s, struct task *t, struct engine *e)
     t->engine = e;
     t->since = s->now;
     t->ahead = s->config.hwm && e->load >= s->config.hwm;
+    t->passed = t->unbegun = 0;
     s->stats.prefetched += t->ahead;
     s->stats.dispatched++;
     list_append(&e->running, &t->q.line.link);

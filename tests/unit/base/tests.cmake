@@ -1,4 +1,4 @@
-foreach(name buf channel clock error heap isodate log map mem utf8 uuid)
+foreach(name begun buf channel clock error heap isodate log map mem process utf8 uuid)
   rh_unit_test(base ${name})
 endforeach()
 target_link_libraries(base_channel_test PRIVATE Threads::Threads)

@@ -420,6 +420,29 @@ static const struct play failing[] = {
       "lost B 0\n" "> answer t1 EngineError B\n"
       "~ not retried: 2 engines died running it, no more than 2 may "
       "(max_deaths): 2, 1\n" },
+    { "what a dead engine had not begun was never sent",
+      "config hwm=4\n"
+      "engine A\n"
+      "submit t1 {'retries': 1}\n" "> dispatch A t1\n"
+      "submit t2\n" "> dispatch A t2\n"
+      "submit t3\n" "> dispatch A t3\n"
+      "submit t4\n" "> dispatch A t4\n"
+      "cancel t4 !\n"
+      "engine B\n"
+      "reply A t2 ok\n" "> relay t2 A\n"
+      // t1 is not noted, but the engine has answered t2: it was begun.
+      "begun A t2\n"
+      "lost A 100\n"
+      "pass 100\n" "> dispatch B t1\n" "> dispatch B t3\n" "> abort t4\n"
+      "stat given_back 2\n" "stat retried 1\n"
+      "reply B t3 ok\n" "> relay t3 B\n" },
+    { "what a dead engine had begun is lost with it",
+      "config hwm=2\n"
+      "engine A\n"
+      "submit t1\n" "> dispatch A t1\n"
+      "submit t2\n" "> dispatch A t2\n"
+      "begun B t1\n" "begun A t1 t2\n"
+      "lost A 0\n" "> answer t2 EngineError A\n" "> answer t1 EngineError A\n" },
     { "a task may set its own max_deaths, or none",
       "config max_deaths=1\n"
       "engine A\n" "engine B\n" "engine C\n"

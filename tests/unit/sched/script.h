@@ -7,6 +7,7 @@
  *   submit TASK [METADATA]        by client c; "submit@d TASK" by client d
  *   reply ENGINE TASK STATUS      pass MS (lets so much time pass)
  *   cancel TASK...                back ENGINE TASK... (sched_on_withdrawn)
+ *   begun ENGINE TASK...          (what a dead engine had begun)
  *   refuse dispatch|relay|answer|withdraw N
  *   stat NAME VALUE
  *   > LINE of the log             ~ part of the last answer's text
@@ -145,6 +146,21 @@ reply_event(struct world *w, char *at)
     return world_reply(w, name, id, status);
 }
 
+static inline void
+begun_event(struct world *w, char *at)
+{
+    struct begun *begun = begun_new();
+    const char *name = word(&at);
+    struct span id[32];
+    size_t n = words(at, id, 32);
+
+    assert_non_null(begun);
+    for (size_t i = 0; i < n; i++)
+        begun_note(begun, id[i]);
+    sched_on_engine_begun(w->s, span_str(name), begun);
+    begun_free(&begun);
+}
+
 static inline int
 id_event(struct world *w, const char *verb, char *at)
 {
@@ -179,6 +195,8 @@ play_event(struct world *w, char *at)
         return id_event(w, verb, at);
     if (strcmp(verb, "pass") == 0) {
         world_pass(w, w->now + atoll(at));
+    } else if (strcmp(verb, "begun") == 0) {
+        begun_event(w, at);
     } else if (strcmp(verb, "refuse") == 0) {
         refuse_next(w, at);
     } else if (strcmp(verb, "stat") == 0) {
