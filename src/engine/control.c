@@ -619,10 +619,11 @@ static void *
 control_main(void *arg)
 {
     struct engine *self = arg;
-    enum { CONTROL, PING, ERRANDS, OUTPUT, TERM, PIPE1, PIPE2, N };
+    enum { CONTROL, PING, PONG, ERRANDS, OUTPUT, TERM, PIPE1, PIPE2, N };
     struct net_pollitem item[N] = {
         [CONTROL] = {.sock = self->control, .events = NET_IN},
         [PING] = {.sock = self->ping, .events = NET_IN},
+        [PONG] = {.sock = self->pong}, // only ever sends
         [ERRANDS] = {.fd = channel_fd(self->to_control), .events = NET_IN},
         [OUTPUT] = {.fd = self->iopub.wake_fd, .events = NET_IN},
         [TERM] = {.fd = self->term_fd, .events = NET_IN},
