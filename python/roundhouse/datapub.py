@@ -4,8 +4,14 @@ Called on an engine; the client that sent the running request sees the values in
 ``AsyncResult.data`` at once, without waiting for the result.
 """
 
+from __future__ import annotations
 
-def publish_data(data):
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def publish_data(data: Any) -> None:
     """Send a dict of values to the client whose request is running.
 
     Parameters

@@ -14,8 +14,16 @@ A wrong name is an error that suggests the nearest right one.  Nothing heavy is
 imported: engines parse their command line with this, and start in milliseconds.
 """
 
+from __future__ import annotations
+
 import os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
 
 __all__ = [
     "Command",
@@ -57,17 +65,24 @@ class Kind:
 
     __slots__ = ("_convert", "describe", "many", "metavar", "types")
 
-    def __init__(self, metavar, convert, describe="", types=(str,), many=False):
+    def __init__(
+        self,
+        metavar: str,
+        convert: Any,
+        describe: str = "",
+        types: Any = (str,),
+        many: bool = False,
+    ) -> None:
         self.metavar = metavar
         self.describe = describe
         self._convert = convert
         self.types = types
         self.many = many
 
-    def convert(self, value):
+    def convert(self, value: Any) -> Any:
         return self._convert(value)
 
-    def coerce(self, value):
+    def coerce(self, value: Any) -> Any:
         """The value of a configuration file, checked like a typed one."""
         if isinstance(value, str):
             return self._convert(value)
@@ -82,7 +97,7 @@ class Kind:
         return value
 
 
-def _in_range(value, low, high):
+def _in_range(value: Any, low: Any, high: Any) -> Any:
     if low is not None and value < low:
         raise ValueError(f"{value} is below the smallest value, {low}")
     if high is not None and value > high:
@@ -90,7 +105,7 @@ def _in_range(value, low, high):
     return value
 
 
-def _range_text(noun, low, high):
+def _range_text(noun: str, low: float | None, high: float | None) -> str:
     if low is not None and high is not None:
         return f"{noun} from {low} to {high}"
     if low is not None:
@@ -100,11 +115,11 @@ def _range_text(noun, low, high):
     return noun
 
 
-def integer(low=None, high=None):
+def integer(low: int | None = None, high: int | None = None) -> Kind:
     """Whole numbers from low to high, both included."""
     describe = _range_text("a whole number", low, high)
 
-    def convert(s):
+    def convert(s: str) -> Any:
         try:
             value = int(s)
         except ValueError:
@@ -114,11 +129,11 @@ def integer(low=None, high=None):
     return Kind("INT", convert, describe, (int,))
 
 
-def number(low=None, high=None):
+def number(low: float | None = None, high: float | None = None) -> Kind:
     """Numbers from low to high, both included; never nan."""
     describe = _range_text("a number", low, high)
 
-    def convert(s):
+    def convert(s: str) -> Any:
         try:
             value = float(s)
         except ValueError:
@@ -136,7 +151,7 @@ _BOOLEANS = {
 }  # fmt: skip
 
 
-def _to_bool(s):
+def _to_bool(s: str) -> Any:
     try:
         return _BOOLEANS[s.lower()]
     except KeyError:
@@ -148,11 +163,11 @@ text = Kind("TEXT", str, "text")
 path = Kind("PATH", os.path.expanduser, "a path", (str, os.PathLike))
 
 
-def choice(*names, fold=True):
+def choice(*names: str, fold: bool = True) -> Any:
     """One of a few names; upper and lower case are the same unless fold=False."""
     known = {(n.lower() if fold else n): n for n in names}
 
-    def convert(s):
+    def convert(s: str) -> Any:
         try:
             return known[s.lower() if fold else s]
         except KeyError:
@@ -163,7 +178,7 @@ def choice(*names, fold=True):
     return Kind("|".join(names), convert, "one of " + ", ".join(names))
 
 
-def _to_items(s):
+def _to_items(s: str) -> Any:
     s = s.strip()
     if s[:1] in ("[", "(", "{"):
         import ast
@@ -188,7 +203,7 @@ _LEVELS = {
 }
 
 
-def _to_level(s):
+def _to_level(s: str) -> Any:
     if s.upper() in _LEVELS:
         return _LEVELS[s.upper()]
     try:
@@ -221,8 +236,17 @@ class Option:
     __slots__ = ("alias", "default", "env", "help", "kind", "name", "old", "same")
 
     def __init__(
-        self, name, kind, default, help, *, alias=(), old=(), same=(), env=None
-    ):
+        self,
+        name: str,
+        kind: Any,
+        default: Any,
+        help: Any,
+        *,
+        alias: Any = (),
+        old: Any = (),
+        same: Any = (),
+        env: Any = None,
+    ) -> None:
         self.name = name
         self.kind = kind
         self.default = default
@@ -238,7 +262,7 @@ class Flag:
 
     __slots__ = ("alias", "help", "sets")
 
-    def __init__(self, alias, sets, help):
+    def __init__(self, alias: Any, sets: Any, help: Any) -> None:
         self.alias = (alias,) if isinstance(alias, str) else tuple(alias)
         self.sets = dict(sets)
         self.help = help
@@ -256,22 +280,22 @@ class Parsed:
 
     __slots__ = ("args", "foreign", "given", "rest", "warnings")
 
-    def __init__(self):
-        self.given = {}
-        self.foreign = {}
-        self.args = []
-        self.rest = None
-        self.warnings = []
+    def __init__(self) -> None:
+        self.given: dict[str, Any] = {}
+        self.foreign: dict[str, str] = {}
+        self.args: list[str] = []
+        self.rest: list[str] | None = None
+        self.warnings: list[str] = []
 
 
-def _suggest(word, known):
+def _suggest(word: str, known: Any) -> Any:
     import difflib
 
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _spell(alias):
+def _spell(alias: Any) -> Any:
     return ("-" if len(alias) == 1 else "--") + alias
 
 
@@ -292,8 +316,16 @@ class Command:
     """
 
     def __init__(
-        self, prog, about, rows, *, args=None, rest=None, foreign=None, examples=()
-    ):
+        self,
+        prog: str,
+        about: str,
+        rows: Any,
+        *,
+        args: Any = None,
+        rest: Any = None,
+        foreign: Any = None,
+        examples: Any = (),
+    ) -> None:
         self.prog = prog
         self.about = about
         self.options = [r for r in rows if isinstance(r, Option)]
@@ -302,9 +334,9 @@ class Command:
         self.rest = rest
         self.foreign = foreign
         self.examples = tuple(examples)
-        self._full = {}
-        self._alias = {}
-        self._flag = {}
+        self._full: dict[str, Option] = {}
+        self._alias: dict[str, Option] = {}
+        self._flag: dict[str, Flag] = {}
         for row in self.options:
             for name in (row.name, *row.same, *row.old):
                 if name in self._full:
@@ -312,21 +344,23 @@ class Command:
                 self._full[name] = row
             for name in row.alias:
                 self._declare(self._alias, name, row)
-        for row in self.flags:
-            for name in row.alias:
-                self._declare(self._flag, name, row)
-            for name in row.sets:
+        for flag in self.flags:
+            for name in flag.alias:
+                self._declare(self._flag, name, flag)
+            for name in flag.sets:
                 if name not in self._full:
-                    raise ValueError(f"{prog}: flag {row.alias[0]} sets unknown {name}")
+                    raise ValueError(
+                        f"{prog}: flag {flag.alias[0]} sets unknown {name}"
+                    )
 
-    def _declare(self, table, name, row):
+    def _declare(self, table: Any, name: str, row: Any) -> None:
         if name in table:
             raise ValueError(f"{self.prog}: {_spell(name)} is declared twice")
         table[name] = row
 
     # parsing
 
-    def parse(self, argv):
+    def parse(self, argv: Sequence[str]) -> Any:
         """Read the words after the command's name.  Raises UsageError."""
         out = Parsed()
         i = 0
@@ -346,7 +380,7 @@ class Command:
             i += self._take(out, word, argv[i] if i < len(argv) else None)
         return out
 
-    def _take(self, out, word, following):
+    def _take(self, out: Any, word: str, following: Any) -> Any:
         """Store one option; returns how many following words it used."""
         short = not word.startswith("--")
         name, eq, value = word.lstrip("-").partition("=")
@@ -382,12 +416,12 @@ class Command:
         self._store(out.given, row, value, word.partition("=")[0])
         return used
 
-    def _lets_through(self, name):
+    def _lets_through(self, name: str) -> bool:
         cls, _, trait = name.rpartition(".")
         return bool(self.foreign and cls and trait and self.foreign(cls, trait))
 
     @staticmethod
-    def _value(word, eq, value, following):
+    def _value(word: str, eq: Any, value: Any, following: Any) -> Any:
         if eq:
             return 0, value
         if following is None or (following.startswith("--") and following != "--"):
@@ -395,7 +429,7 @@ class Command:
         return 1, following
 
     @staticmethod
-    def _store(given, row, value, spelled):
+    def _store(given: Any, row: Any, value: Any, spelled: str) -> None:
         try:
             value = row.kind.convert(value)
         except ValueError as e:
@@ -408,7 +442,7 @@ class Command:
             value = given[row.name] + value
         given[row.name] = value
 
-    def _switch(self, out, word, name, eq, value):
+    def _switch(self, out: Any, word: str, name: str, eq: Any, value: Any) -> None:
         row = self._flag[name]
         if not eq:
             out.given.update(row.sets)
@@ -425,7 +459,7 @@ class Command:
             else:
                 out.given.pop(full, None)
 
-    def _near(self, name):
+    def _near(self, name: str) -> Any:
         known = {}
         for n in (*self._alias, *self._flag, "help", "help-all", "version"):
             known[n] = _spell(n)
@@ -440,14 +474,14 @@ class Command:
 
     # values
 
-    def values(self, parsed=None, config=None):
+    def values(self, parsed: Any = None, config: Any = None) -> Any:
         """Full name -> value: command line, else config, else environment,
         else default.
 
         `config` is a dict of class name to dict of traits, as load_config
         returns it.  Raises UsageError for a config value of the wrong kind.
         """
-        out = {}
+        out: dict[str, Any] = {}
         for row in self.options:
             value = os.environ.get(row.env) if row.env else None
             if value:
@@ -464,7 +498,7 @@ class Command:
         return out
 
     @staticmethod
-    def _coerce(row, full, value):
+    def _coerce(row: Any, full: Any, value: Any) -> Any:
         if value is None or (
             isinstance(value, type(row.default)) and value == row.default
         ):
@@ -476,13 +510,13 @@ class Command:
 
     # help
 
-    def help(self, everything=False):
+    def help(self, everything: bool = False) -> Any:
         """The text of --help, or with everything=True of --help-all."""
         out = [self.usage(), "", _wrap(self.about, "", 79), ""]
         out.append("Options")
-        for row in self.flags:
-            out.append("  " + ", ".join(_spell(a) for a in row.alias))
-            out.append(_wrap(row.help, "      ", 79))
+        for flag in self.flags:
+            out.append("  " + ", ".join(_spell(a) for a in flag.alias))
+            out.append(_wrap(flag.help, "      ", 79))
         shown = [r for r in self.options if r.alias]
         for row in shown:
             out.extend(self._option_help(row, ", ".join(_spell(a) for a in row.alias)))
@@ -504,7 +538,7 @@ class Command:
             out += ["", "Examples", *("  " + e for e in self.examples)]
         return "\n".join(out) + "\n"
 
-    def usage(self):
+    def usage(self) -> str:
         words = [f"usage: {self.prog} [options]"]
         if self.args:
             words.append(f"[{self.args}]")
@@ -513,7 +547,7 @@ class Command:
         return " ".join(words)
 
     @staticmethod
-    def _option_help(row, spelled):
+    def _option_help(row: Any, spelled: str) -> Iterator[Any]:
         note = ""
         if row.default not in (None, "", [], {}, ()):
             note = f" Default: {row.default}."
@@ -524,7 +558,7 @@ class Command:
 
     # running
 
-    def start(self, argv=None, version=None):
+    def start(self, argv: Sequence[str] | None = None, version: Any = None) -> Any:
         """parse() for a main program: answers --help, --help-all and --version,
         prints usage errors on stderr, and exits then; else returns Parsed.
         """
@@ -548,7 +582,7 @@ class Command:
             raise SystemExit(2) from None
 
 
-def _is_number(word):
+def _is_number(word: str) -> bool:
     try:
         float(word)
     except ValueError:
@@ -556,7 +590,7 @@ def _is_number(word):
     return True
 
 
-def _wrap(paragraph, indent, width):
+def _wrap(paragraph: Any, indent: Any, width: Any) -> Any:
     import textwrap
 
     return textwrap.fill(
@@ -570,10 +604,18 @@ def _wrap(paragraph, indent, width):
 # -- what every command has ---------------------------------------------------
 
 
-def common_options(cls):
+def common_options(cls: str) -> list[Option]:
     """Rows every command takes; `cls` is the command's own class name."""
 
-    def row(trait, kind, default, help, alias, *bases, env=None):
+    def row(
+        trait: Any,
+        kind: Any,
+        default: Any,
+        help: Any,
+        alias: Any,
+        *bases: Any,
+        env: Any = None,
+    ) -> Any:
         same = [f"{b}.{trait}" for b in bases]
         return Option(
             f"{cls}.{trait}", kind, default, help, alias=alias, same=same, env=env
@@ -608,7 +650,7 @@ def common_options(cls):
     ]  # fmt: skip
 
 
-def common_flags(cls):
+def common_flags(cls: str) -> list[Flag]:
     """Switches every command takes."""
     level = f"{cls}.log_level"
     return [
@@ -618,23 +660,23 @@ def common_flags(cls):
     ]  # fmt: skip
 
 
-def find_ipython_dir(given=""):
+def find_ipython_dir(given: str = "") -> str:
     """The folder of profiles: given, $IPYTHONDIR or ~/.ipython."""
     return os.path.abspath(
         os.path.expanduser(given or os.environ.get("IPYTHONDIR") or "~/.ipython")
     )
 
 
-def find_profile_dir(values, cls):
+def find_profile_dir(values: dict[str, Any], cls: str) -> str:
     """The folder of the profile chosen by the values of common_options(cls)."""
     given = values[f"{cls}.profile_dir"]
     if given:
-        return os.path.abspath(os.path.expanduser(given))
+        return os.path.abspath(os.path.expanduser(str(given)))
     base = find_ipython_dir(values[f"{cls}.ipython_dir"])
     return os.path.join(base, "profile_" + (values[f"{cls}.profile"] or "default"))
 
 
-def load_config(*paths):
+def load_config(*paths: Any) -> Any:
     """Evaluate configuration files (``c.Class.trait = value``) in order.
 
     Files that do not exist are passed over; traitlets is imported only if one
@@ -649,7 +691,7 @@ def load_config(*paths):
     for p in found:
         loader = PyFileConfigLoader(os.path.basename(p), path=os.path.dirname(p))
         merged.merge(loader.load_config())
-    out = {}
+    out: dict[str, Any] = {}
     for cls, traits in merged.items():
         if not isinstance(traits, Config):
             continue

@@ -144,7 +144,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         return self._waiting
 
     @property
-    def _done_callbacks(self) -> list[Any]:  # type: ignore[override]
+    def _done_callbacks(self) -> list[Any]:
         if self._callbacks is None:
             self._callbacks = []
         return self._callbacks
@@ -786,13 +786,12 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     def serial_time(self) -> float:
         """Seconds of work: the sum of completed - started over the calls."""
         self._need_ready()
-        return sum(
-            [
-                (md["completed"] - md["started"]).total_seconds()
-                for md in self._metadata
-                if md["completed"] and md["started"]
-            ]
-        )
+        times: list[float] = [
+            (md["completed"] - md["started"]).total_seconds()
+            for md in self._metadata
+            if md["completed"] and md["started"]
+        ]
+        return sum(times)
 
     @property
     def wall_time(self) -> float:

@@ -321,7 +321,7 @@ class LoadBalancedView(View):
         )
         return pf.map(*sequences)
 
-    def imap(  # type: ignore[override]
+    def imap(
         self,
         f: Any,
         *sequences: Any,

@@ -82,7 +82,7 @@ class Chunking:
 @interactive
 def _each(f: Callable[..., Any], *sequences: Any) -> list[tuple[bool, Any]]:
     # Runs on the engine, in the user namespace: it may use nothing of here.
-    from ipyparallel.error import (  # type: ignore[import-not-found]
+    from ipyparallel.error import (
         TaskRejectError,
         UnmetDependency,
         wrap_exception,

@@ -604,7 +604,7 @@ class Client(Control):
             ("kwargs", kwargs, dict),
             ("metadata", metadata or {}, dict),
         ):
-            if not isinstance(value, kinds):  # type: ignore[arg-type]
+            if not isinstance(value, kinds):
                 raise TypeError(f"{name} has the wrong type: {type(value)}")
         bufs = pack_apply_message(f, args, kwargs, *self._thresholds)
         return self._send_low(

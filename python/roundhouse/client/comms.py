@@ -47,7 +47,7 @@ def relay(
 
 
 def _open_twin(client: Client, kernel: Any, comm_id: str, engine: str) -> None:
-    from ipykernel.comm import Comm  # type: ignore[import-not-found]
+    from ipykernel.comm import Comm
 
     def send(msg_type: str, content: dict[str, Any], buffers: Any = ()) -> None:
         client._core.submit(

@@ -75,8 +75,8 @@ can_map[dependent] = can_dependent
 @interactive
 def _require(*modules: str, **mapping: Any) -> bool:
     # Runs on the engine, in the user namespace: it may use nothing of here.
-    from ipyparallel.error import UnmetDependency  # type: ignore[import-not-found]
-    from ipyparallel.serialize import uncan  # type: ignore[import-not-found]
+    from ipyparallel.error import UnmetDependency
+    from ipyparallel.serialize import uncan
 
     user_ns = globals()
     for name in modules:

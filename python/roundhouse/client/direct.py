@@ -263,7 +263,7 @@ class DirectView(View):
     def __setitem__(self, key: str, value: Any) -> None:
         self.update({key: value})
 
-    __iter__ = None  # type: ignore[assignment]  # not a sequence, despite []
+    __iter__ = None  # not a sequence, despite []
 
     def scatter(
         self,

@@ -21,7 +21,7 @@ __all__ = ["Arrival", "listens"]
 LOOK_S = 0.005
 _PROBE_S = 0.1
 
-Identity = tuple  # (inode, modification time, size)
+Identity = tuple[int, int, int]  # (inode, modification time, size)
 
 
 def _identity(path: str) -> Identity | None:

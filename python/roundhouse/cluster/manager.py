@@ -102,7 +102,8 @@ class ClusterManager(LoggingConfigurable):
 
     def get_cluster(self, cluster_id: str) -> Cluster:
         """The cluster of a key.  Raises KeyError."""
-        return self.clusters[cluster_id]
+        cluster: Cluster = self.clusters[cluster_id]
+        return cluster
 
     def remove_cluster(self, cluster_id: str) -> None:
         """Forget a cluster; it is not stopped.  Raises KeyError."""

@@ -124,7 +124,7 @@ class Process:
         ever if the process was not our child.
     """
 
-    def __init__(self, pid: int, popen: subprocess.Popen | None = None):
+    def __init__(self, pid: int, popen: subprocess.Popen[bytes] | None = None):
         self.pid = pid
         self.exit_code: int | None = None
         self.start_key = start_key(pid)

@@ -36,7 +36,8 @@ def ipython_dir() -> str:
     """The folder of all profiles."""
     session = ipython_session()
     given = getattr(session, "ipython_dir", "") if session is not None else ""
-    return find_ipython_dir(given)
+    found: str = find_ipython_dir(given)
+    return found
 
 
 def profile_path(name: str) -> str:

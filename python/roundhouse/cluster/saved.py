@@ -107,7 +107,8 @@ class Saved:
         if name and name not in (_class_name(cls), _OURS, _THEIRS):
             named = import_item(name)
             if named is not cls:
-                return named.from_dict(d, **kwargs)
+                found: C = named.from_dict(d, **kwargs)
+                return found
         kwargs.setdefault("shutdown_atexit", False)
         if info.get("profile_dir"):
             kwargs.setdefault("profile_dir", info["profile_dir"])

@@ -4,6 +4,8 @@ Start-up is a straight line from the command line to `run_engine`; traitlets is
 imported only if there is a configuration file, json only here.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import sys
@@ -25,6 +27,12 @@ from ..options import (
     path,
     text,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
 
 __all__ = ["main"]
 
@@ -48,12 +56,14 @@ MPI_CODE = {
 _OLD = ("IPEngineApp", "EngineFactory")
 
 
-def _row(trait, kind, default, help, alias=()):
+def _row(trait: Any, kind: Any, default: Any, help: Any, alias: Any = ()) -> Any:
     old = [f"{cls}.{trait}" for cls in _OLD]
     return Option(f"IPEngine.{trait}", kind, default, help, alias=alias, old=old)
 
 
-def _session_row(trait, kind, default, help, alias=(), env=None):
+def _session_row(
+    trait: Any, kind: Any, default: Any, help: Any, alias: Any = (), env: Any = None
+) -> Any:
     return Option(f"Session.{trait}", kind, default, help, alias=alias, env=env)
 
 
@@ -152,7 +162,7 @@ _IPYTHON = [
 ]
 
 
-def _lets_through(cls, trait):
+def _lets_through(cls: str, trait: str) -> bool:
     return cls in _IPYTHON
 
 
@@ -169,10 +179,16 @@ COMMAND = Command(
 )
 
 
+def _say(text: str) -> None:
+    """Write to the real stderr, if there is one."""
+    if sys.__stderr__ is not None:
+        sys.__stderr__.write(text)
+
+
 class Failure(Exception):
     """Why the engine cannot start, and the exit code that says so."""
 
-    def __init__(self, message, code):
+    def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
 
@@ -180,7 +196,7 @@ class Failure(Exception):
 class Settings:
     """The command line, the configuration files and the environment, merged."""
 
-    def __init__(self, argv=None):
+    def __init__(self, argv: Sequence[str] | None = None) -> None:
         parsed = COMMAND.start(argv)
         values = COMMAND.values(parsed)
         self.profile_dir = find_profile_dir(values, "IPEngine")
@@ -196,14 +212,14 @@ class Settings:
             cls, _, trait = name.rpartition(".")
             self.ipython_config.setdefault(cls, {})[trait] = _literal(value)
 
-    def __getattr__(self, trait):
+    def __getattr__(self, trait: Any) -> Any:
         try:
             return self.values["IPEngine." + trait]
         except KeyError:
             raise AttributeError(trait) from None
 
 
-def _literal(value):
+def _literal(value: Any) -> Any:
     """A trait's value from the command line, as Python would read it."""
     import ast
 
@@ -216,11 +232,11 @@ def _literal(value):
 class Log:
     """The few lines Python says; same form as the C log's."""
 
-    def __init__(self, level, file=None):
+    def __init__(self, level: Any, file: Any = None) -> None:
         self.level = level
         self.file = file
 
-    def __call__(self, level, message):
+    def __call__(self, level: Any, message: Any) -> None:
         if level < self.level:
             return
         now = time.time()
@@ -230,10 +246,10 @@ class Log:
             with open(self.file, "a", encoding="utf-8") as f:
                 f.write(line)
         else:
-            sys.__stderr__.write(line)
+            _say(line)
 
 
-def _log_file(settings):
+def _log_file(settings: Any) -> str | None:
     """Path of the log file, or None for stderr."""
     folder = os.path.join(settings.profile_dir, "log")
     if settings.clean_logs and os.path.isdir(folder):
@@ -246,7 +262,7 @@ def _log_file(settings):
     return os.path.join(folder, f"ipengine-{os.getpid()}.log")
 
 
-def _connection_path(settings):
+def _connection_path(settings: Any) -> Any:
     if settings.url_file:
         return os.path.abspath(settings.url_file)
     name = settings.url_file_name
@@ -260,7 +276,7 @@ def _connection_path(settings):
     return os.path.join(settings.profile_dir, "security", name)
 
 
-def _read_connection(settings, log):
+def _read_connection(settings: Any, log: Any) -> Any:
     """The connection as a dict; waits for the file to appear."""
     import json
 
@@ -281,7 +297,7 @@ def _read_connection(settings, log):
     return info
 
 
-def _wait_for(path, seconds, log):
+def _wait_for(path: str, seconds: Any, log: Any) -> Any:
     deadline = time.monotonic() + seconds
     told = False
     while True:
@@ -308,7 +324,7 @@ def _wait_for(path, seconds, log):
         time.sleep(0.02)
 
 
-def _signing_key(settings, info):
+def _signing_key(settings: Any, info: Any) -> Any:
     """The key to use instead of the file's, or None."""
     values = settings.values
     if not settings.secure:
@@ -321,7 +337,7 @@ def _signing_key(settings, info):
     return values["Session.key"] or None
 
 
-def _mpi(settings):
+def _mpi(settings: Any) -> Any:
     """(code to run first or "", the rank to ask for or None)"""
     use = settings.values["MPI.use"]
     if not use and not settings.use_mpi:
@@ -340,7 +356,7 @@ def _mpi(settings):
     return code, rank
 
 
-def _startup(settings, mpi_code):
+def _startup(settings: Any, mpi_code: Any) -> Any:
     """What to run before the first task, in IPython's order."""
     out = [("code", mpi_code)] if mpi_code else []
     first = os.environ.get("PYTHONSTARTUP")
@@ -360,7 +376,7 @@ def _startup(settings, mpi_code):
     return out
 
 
-def _registration_url(settings):
+def _registration_url(settings: Any) -> Any:
     if settings.registration_url:
         return settings.registration_url
     if settings.ip and settings.regport:
@@ -368,7 +384,7 @@ def _registration_url(settings):
     return None
 
 
-def _loop_config(settings, info, rank, log_file):
+def _loop_config(settings: Any, info: Any, rank: Any, log_file: Any) -> Any:
     """The JSON for run_engine."""
     import json
 
@@ -405,7 +421,7 @@ def _loop_config(settings, info, rank, log_file):
 _CHANNELS = ["registration", "control", "mux", "task", "iopub", "hb_ping", "hb_pong"]
 
 
-def _open_tunnels(settings, info, server):
+def _open_tunnels(settings: Any, info: Any, server: Any) -> Any:
     """Forward every channel through ssh; returns their local addresses."""
     import atexit
 
@@ -425,12 +441,14 @@ def _open_tunnels(settings, info, server):
     # With a key alone the controller's machine is the ssh server.
     tunnel = Tunnel(server or host, host, ports, settings.sshkey or None)
     atexit.register(tunnel.close)
-    urls = {name: tunnel.urls[name] for name in ports if name in _CHANNELS}
+    urls: dict[str, Any] = {
+        name: tunnel.urls[name] for name in ports if name in _CHANNELS
+    }
     urls["broadcast"] = [tunnel.urls[f"broadcast{i}"] for i in range(len(broadcast))]
     return urls
 
 
-def _user():
+def _user() -> Any:
     for name in ("LOGNAME", "USER"):
         value = os.environ.get(name, "")
         if value and value.isascii() and value.isprintable():
@@ -438,7 +456,7 @@ def _user():
     return "engine"
 
 
-def _run(settings):
+def _run(settings: Any) -> Any:
     log_file = _log_file(settings)
     log = Log(settings.log_level, log_file)
     for warning in settings.warnings:
@@ -463,18 +481,18 @@ def _run(settings):
     return run_engine(config, hooks)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     """The program ``ipengine``; exits with its code."""
     code = EXIT_USAGE
     try:
         code = _run(Settings(argv))
     except UsageError as e:
-        sys.__stderr__.write(f"ipengine: {e}\n")
+        _say(f"ipengine: {e}\n")
     except Failure as e:
-        sys.__stderr__.write(f"ipengine: {e}\n")
+        _say(f"ipengine: {e}\n")
         code = e.code
     except (ValueError, OSError) as e:
-        sys.__stderr__.write(f"ipengine: {e}\n")
+        _say(f"ipengine: {e}\n")
         code = EXIT_NOT_REGISTERED if isinstance(e, ValueError) else EXIT_NO_FILE
     except KeyboardInterrupt:
         code = 130

@@ -1,9 +1,16 @@
 """Comms (widgets and their like) over the engine's iopub."""
 
+from __future__ import annotations
+
 import comm
 from comm.base_comm import BaseComm, CommManager
 
 from . import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 _engine = None
 _manager = CommManager()
@@ -12,7 +19,14 @@ _manager = CommManager()
 class EngineComm(BaseComm):
     """One end of a comm; the other is in a client."""
 
-    def publish_msg(self, msg_type, data=None, metadata=None, buffers=None, **keys):
+    def publish_msg(
+        self,
+        msg_type: str,
+        data: Any = None,
+        metadata: Any = None,
+        buffers: Any = None,
+        **keys: Any,
+    ) -> None:
         if _engine is None:
             raise RuntimeError("comms need a running engine")
         content = {"data": data or {}, "comm_id": self.comm_id, **keys}
@@ -27,7 +41,7 @@ class EngineComm(BaseComm):
         )
 
 
-def install(engine):
+def install(engine: Any) -> None:
     """Make this engine the place comms of this process go through."""
     global _engine
     _engine = engine
@@ -35,7 +49,7 @@ def install(engine):
     comm.get_comm_manager = lambda: _manager
 
 
-def comm_info(target_name=None):
+def comm_info(target_name: Any = None) -> Any:
     """Content of a comm_info_reply."""
     return {
         "comms": {
@@ -46,6 +60,6 @@ def comm_info(target_name=None):
     }
 
 
-def handle(msg_type, msg):
+def handle(msg_type: str, msg: Any) -> None:
     """Give a comm_open, comm_msg or comm_close to its comm."""
     getattr(_manager, msg_type)(None, None, msg)

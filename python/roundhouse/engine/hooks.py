@@ -4,6 +4,8 @@ Everything that most engines never use (tracebacks, IPython) is imported when
 it is first needed.
 """
 
+from __future__ import annotations
+
 import builtins
 import os
 import sys
@@ -13,6 +15,12 @@ from .. import engine as _package
 from ..serialize.serialize import serialize_object, unpack_apply_message
 from ..serialize.wire import UPSTREAM
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+
 # Of code objects (see inspect): names are fast locals; a new dict of locals.
 _CO_OPTIMIZED, _CO_NEWLOCALS = 1, 2
 
@@ -21,13 +29,13 @@ class StdinNotImplementedError(NotImplementedError):
     """Engines have no keyboard."""
 
 
-def _no_input(prompt=""):
+def _no_input(prompt: str = "") -> None:
     raise StdinNotImplementedError(
         "input() cannot work on an engine: nobody sits there; send the value as an argument"
     )
 
 
-def _make_caller(ns):
+def _make_caller(ns: dict[str, Any]) -> Any:
     """Return (call, cells): a function that runs ``f(*args, **kwargs)``.
 
     Its frame looks like one of the user's own cells: globals and locals are
@@ -35,15 +43,17 @@ def _make_caller(ns):
     function see it.  The three values come through closure cells and leave no
     names behind.
     """
-    f = args = kwargs = None
+    f: Any = None
+    args: Any = None
+    kwargs: Any = None
 
-    def call():
+    def call() -> Any:
         return f(*args, **kwargs)
 
     code = call.__code__
     flags = code.co_flags & ~(_CO_OPTIMIZED | _CO_NEWLOCALS)
     code = code.replace(co_flags=flags, co_name="<module>", co_filename="<apply>")
-    cells = dict(zip(code.co_freevars, call.__closure__))
+    cells = dict(zip(code.co_freevars, call.__closure__ or ()))
     return FunctionType(code, ns, "<module>", None, call.__closure__), cells
 
 
@@ -61,11 +71,13 @@ class Hooks:
         First contents of the user namespace.
     """
 
-    def __init__(self, startup=(), ipython_config=None, user_ns=None):
+    def __init__(
+        self, startup: Any = (), ipython_config: Any = None, user_ns: Any = None
+    ) -> None:
         self.startup = list(startup)
         self.ipython_config = ipython_config or {}
-        self.engine = None
-        self._shell = None
+        self.engine: Any = None
+        self._shell: Any = None
         self._finder = _IPythonFinder(self)
         self._upstream = _UpstreamFinder()
         self.user_module = module = ModuleType("__main__")
@@ -73,7 +85,7 @@ class Hooks:
         ns["__builtins__"] = builtins
         ns["get_ipython"] = self.get_ipython
         # Functions of modules find it too, as in any IPython kernel.
-        builtins.get_ipython = self.get_ipython
+        builtins.get_ipython = self.get_ipython  # type: ignore[attr-defined]
         if user_ns:
             ns.update(user_ns)
         self._fresh = dict(ns)
@@ -83,7 +95,7 @@ class Hooks:
     # called by the loop
 
     @property
-    def kernel_info(self):
+    def kernel_info(self) -> str:
         v = ".".join(map(str, sys.version_info[:3]))
         return (
             '"protocol_version": "5.3", "implementation": "roundhouse", '
@@ -94,13 +106,13 @@ class Hooks:
             f'"file_extension": ".py"}}, "banner": "Python {v}", "help_links": []'
         )
 
-    def start(self, engine):
+    def start(self, engine: Any) -> None:
         self.engine = engine
         _package._current = self
         # Functions and classes typed into an engine live in a module
         # __main__ of their own; ours goes on living under its real name.
         sys.modules["__main__"] = self.user_module
-        builtins.input = _no_input
+        builtins.input = _no_input  # type: ignore[assignment]
         self._finder.install()
         self._upstream.install()
         for kind, text in self.startup:
@@ -112,7 +124,7 @@ class Hooks:
 
         io.TextIOBase.register(type(sys.stdout))
 
-    def apply(self, buffers):
+    def apply(self, buffers: Any) -> Any:
         f, args, kwargs = unpack_apply_message(buffers, self.user_ns, False)
         buffers.clear()
         self._f.cell_contents = f
@@ -126,12 +138,19 @@ class Hooks:
             self._args.cell_contents = None
             self._kwargs.cell_contents = None
 
-    def explain(self, exc):
+    def explain(self, exc: BaseException) -> Any:
         from .tracebacks import explain
 
         return explain(exc)
 
-    def request(self, msg_type, header, metadata, content, buffers):
+    def request(
+        self,
+        msg_type: str,
+        header: bytes,
+        metadata: bytes,
+        content: bytes,
+        buffers: Any,
+    ) -> Any:
         from .requests import handlers
 
         handler = handlers.get(msg_type)
@@ -139,7 +158,7 @@ class Hooks:
             return None
         return handler(self, header, metadata, content, buffers)
 
-    def clear(self):
+    def clear(self) -> None:
         if self._shell is not None:
             self._shell.reset(new_session=False)
             return
@@ -149,7 +168,7 @@ class Hooks:
     # for the rest
 
     @property
-    def shell(self):
+    def shell(self) -> Any:
         """The IPython shell, made when first asked for.
 
         ImportError says that IPython is not installed here.
@@ -165,11 +184,11 @@ class Hooks:
             self._shell = EngineShell.for_engine(self)
         return self._shell
 
-    def get_ipython(self):
+    def get_ipython(self) -> Any:
         """The running IPython shell."""
         return self.shell
 
-    def run_startup(self, kind, text):
+    def run_startup(self, kind: Any, text: str) -> None:
         """Run code or a file; a failure is shown and does not end the engine."""
         try:
             if kind == "file":
@@ -180,7 +199,7 @@ class Hooks:
             sys.stderr.write(f"ipengine: startup {kind} failed:\n")
             sys.stderr.write("\n".join(self.explain(e)[2]) + "\n")
 
-    def _run_file(self, path):
+    def _run_file(self, path: str) -> None:
         with open(path, encoding="utf-8") as f:
             text = f.read()
         if path.endswith(".ipy"):
@@ -193,7 +212,7 @@ class Hooks:
         finally:
             ns.pop("__file__", None)
 
-    def _run_code(self, text, name):
+    def _run_code(self, text: str, name: str) -> None:
         try:
             code = compile(text, name, "exec")
         except SyntaxError:
@@ -210,18 +229,20 @@ class _IPythonFinder:
     display with; without one IPython would only print.
     """
 
-    def __init__(self, hooks):
+    def __init__(self, hooks: Any) -> None:
         self.hooks = hooks
 
-    def install(self):
+    def install(self) -> None:
         if "IPython" not in sys.modules:
             sys.meta_path.insert(0, self)
 
-    def remove(self):
+    def remove(self) -> None:
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: Any = None
+    ) -> Any:
         if name != "IPython":
             return None
         from importlib.machinery import PathFinder
@@ -231,11 +252,11 @@ class _IPythonFinder:
         if spec is not None and spec.loader is not None:
             hooks, execute = self.hooks, spec.loader.exec_module
 
-            def exec_module(module):
+            def exec_module(module: Any) -> None:
                 execute(module)
                 hooks.shell  # noqa: B018 - makes it
 
-            spec.loader.exec_module = exec_module
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
@@ -245,10 +266,12 @@ class _UpstreamFinder:
     What does it is large for an engine, so it waits for the first such import.
     """
 
-    def install(self):
+    def install(self) -> None:
         sys.meta_path.insert(0, self)
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: Any = None
+    ) -> Any:
         if name != UPSTREAM and not name.startswith(UPSTREAM + "."):
             return None
         from importlib.util import find_spec

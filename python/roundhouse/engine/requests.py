@@ -7,19 +7,28 @@ wait are to be cancelled.  Status "own" is among the members; "silent" makes no
 reply.  Raising makes an error reply.
 """
 
+from __future__ import annotations
+
 import json
 
 from . import jsontext
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
 SILENT = ("silent", "", False)
 
 
-def _ok(reply):
+def _ok(reply: Any) -> Any:
     return "ok", jsontext.members(reply), False
 
 
-def on_execute(hooks, header, metadata, content, buffers):
-    content = json.loads(content)
+def on_execute(
+    hooks: Any, header: bytes, metadata: bytes, raw: bytes, buffers: Any
+) -> Any:
+    content = json.loads(raw)
     code = content["code"]
     silent = bool(content.get("silent", False))
     reply = hooks.shell.do_execute(
@@ -34,14 +43,18 @@ def on_execute(hooks, header, metadata, content, buffers):
     return status, jsontext.members(reply), abort
 
 
-def on_complete(hooks, header, metadata, content, buffers):
-    content = json.loads(content)
+def on_complete(
+    hooks: Any, header: bytes, metadata: bytes, raw: bytes, buffers: Any
+) -> Any:
+    content = json.loads(raw)
     code = content["code"]
     return _ok(hooks.shell.do_complete(code, content.get("cursor_pos", len(code))))
 
 
-def on_inspect(hooks, header, metadata, content, buffers):
-    content = json.loads(content)
+def on_inspect(
+    hooks: Any, header: bytes, metadata: bytes, raw: bytes, buffers: Any
+) -> Any:
+    content = json.loads(raw)
     code = content["code"]
     return _ok(
         hooks.shell.do_inspect(
@@ -52,27 +65,35 @@ def on_inspect(hooks, header, metadata, content, buffers):
     )
 
 
-def on_is_complete(hooks, header, metadata, content, buffers):
-    status, indent = hooks.shell.do_is_complete(json.loads(content)["code"])
+def on_is_complete(
+    hooks: Any, header: bytes, metadata: bytes, raw: bytes, buffers: Any
+) -> Any:
+    status, indent = hooks.shell.do_is_complete(json.loads(raw)["code"])
     reply = {"status": status}
     if status == "incomplete":
         reply["indent"] = indent
     return "own", jsontext.members(reply), False
 
 
-def on_history(hooks, header, metadata, content, buffers):
-    return _ok(hooks.shell.do_history(json.loads(content)))
+def on_history(
+    hooks: Any, header: bytes, metadata: bytes, raw: bytes, buffers: Any
+) -> Any:
+    return _ok(hooks.shell.do_history(json.loads(raw)))
 
 
-def on_comm_info(hooks, header, metadata, content, buffers):
+def on_comm_info(
+    hooks: Any, header: bytes, metadata: bytes, raw: bytes, buffers: Any
+) -> Any:
     hooks.shell  # noqa: B018 - connects the comm package
     from .comms import comm_info
 
-    return _ok(comm_info(json.loads(content).get("target_name")))
+    return _ok(comm_info(json.loads(raw).get("target_name")))
 
 
-def _comm_message(msg_type):
-    def on_comm(hooks, header, metadata, content, buffers):
+def _comm_message(msg_type: str) -> Any:
+    def on_comm(
+        hooks: Any, header: bytes, metadata: bytes, raw: bytes, buffers: Any
+    ) -> Any:
         hooks.shell  # noqa: B018 - connects the comm package
         from .comms import handle
 
@@ -81,7 +102,7 @@ def _comm_message(msg_type):
             {
                 "header": json.loads(header),
                 "metadata": json.loads(metadata),
-                "content": json.loads(content),
+                "content": json.loads(raw),
                 "buffers": buffers,
             },
         )

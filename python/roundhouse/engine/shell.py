@@ -4,6 +4,8 @@ Imported when the first request needs it.  The shell shares its namespace with
 applied functions and publishes through the engine instead of a terminal.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import sys
@@ -11,27 +13,35 @@ import sys
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
-from traitlets import Any, Type
+from traitlets import Any as AnyTrait
+from traitlets import Type
 from traitlets.config import Config
 
 from . import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class EngineDisplayHook(DisplayHook):
     """Values of expressions become execute_result messages."""
 
-    engine = None
+    engine: Any = None
 
-    def start_displayhook(self):
+    _result: Any = None
+    _count = 0
+
+    def start_displayhook(self) -> None:
         self._result = None
 
-    def write_output_prompt(self):
+    def write_output_prompt(self) -> None:
         self._count = self.prompt_count
 
-    def write_format_data(self, format_dict, md_dict=None):
+    def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
         self._result = (format_dict, md_dict or {})
 
-    def finish_displayhook(self):
+    def finish_displayhook(self) -> None:
         if self._result and self._result[0]:
             data, metadata = self._result
             content = {
@@ -48,9 +58,18 @@ class EngineDisplayHook(DisplayHook):
 class EngineDisplayPublisher(DisplayPublisher):
     """display() becomes display_data messages."""
 
-    engine = None
+    engine: Any = None
 
-    def publish(self, data, metadata=None, *, transient=None, update=False, **kwargs):
+    def publish(
+        self,
+        data: Any,
+        metadata: Any = None,
+        source: Any = None,
+        *,
+        transient: Any = None,
+        update: bool = False,
+        **kwargs: Any,
+    ) -> None:
         content = {
             "data": data,
             "metadata": metadata or {},
@@ -59,7 +78,7 @@ class EngineDisplayPublisher(DisplayPublisher):
         msg_type = "update_display_data" if update else "display_data"
         self.engine.publish("displaypub", msg_type, jsontext.dumps(content), "{}")
 
-    def clear_output(self, wait=False):
+    def clear_output(self, wait: bool = False) -> None:
         self.engine.publish(
             "displaypub", "clear_output", '{"wait": %s}' % ("true" if wait else "false")
         )
@@ -68,7 +87,7 @@ class EngineDisplayPublisher(DisplayPublisher):
 class DataPublisher:
     """What code written for upstream finds as get_ipython().data_pub."""
 
-    def publish_data(self, data):
+    def publish_data(self, data: Any) -> None:
         from ..datapub import publish_data
 
         publish_data(data)
@@ -79,10 +98,12 @@ class EngineShell(InteractiveShell):
 
     displayhook_class = Type(EngineDisplayHook)
     display_pub_class = Type(EngineDisplayPublisher)
-    engine_hooks = Any()
+    payload_manager: Any
+    history_manager: Any
+    engine_hooks = AnyTrait()
 
     @classmethod
-    def for_engine(cls, hooks):
+    def for_engine(cls, hooks: Any) -> Any:
         """Make the one shell of this process."""
         config = Config()
         for name, traits in hooks.ipython_config.items():
@@ -96,13 +117,16 @@ class EngineShell(InteractiveShell):
         shell._connect(hooks)
         return shell
 
-    def _connect(self, hooks):
+    def _connect(self, hooks: Any) -> None:
         self.engine_hooks = hooks
         self.engine = hooks.engine
-        self.displayhook.engine = self.display_pub.engine = hooks.engine
+        hook: Any = self.displayhook
+        publisher: Any = self.display_pub
+        hook.engine = publisher.engine = hooks.engine
         self.data_pub = DataPublisher()
-        self.configurables.append(self.data_pub)
-        self._last_error = None
+        configurables: list[Any] = self.configurables
+        configurables.append(self.data_pub)
+        self._last_error: Any = None
         try:
             from . import comms
         except ImportError:
@@ -110,41 +134,41 @@ class EngineShell(InteractiveShell):
         else:
             comms.install(hooks.engine)
 
-    def init_sys_modules(self):
+    def init_sys_modules(self) -> None:
         super().init_sys_modules()
         sys.modules["__main__"] = self.user_module
 
-    def init_hooks(self):
+    def init_hooks(self) -> None:
         super().init_hooks()
         from IPython.core import page, payloadpage
 
         self.set_hook("show_in_pager", page.as_hook(payloadpage.page), 99)
 
-    def init_virtualenv(self):
+    def init_virtualenv(self) -> None:
         pass  # the engine's interpreter is the one its user chose
 
     # a kernel has no terminal
 
-    def enable_gui(self, gui=None):
+    def enable_gui(self, gui: Any = None) -> None:
         if gui not in (None, "inline", "agg"):
             print(f"engines have no event loop for gui {gui!r}", file=sys.stderr)
 
-    def ask_exit(self):
+    def ask_exit(self) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def raw_input(self, prompt=""):
+    def raw_input(self, prompt: str = "") -> None:
         from .hooks import _no_input
 
         _no_input(prompt)
 
-    def set_next_input(self, text, replace=False):
+    def set_next_input(self, text: str, replace: bool = False) -> None:
         self.payload_manager.write_payload(
             {"source": "set_next_input", "text": text, "replace": replace}
         )
 
     # errors
 
-    def _showtraceback(self, etype, evalue, stb):
+    def _showtraceback(self, etype: Any, evalue: Any, stb: Any) -> None:
         try:
             value = str(evalue)
         except Exception as e:
@@ -155,7 +179,9 @@ class EngineShell(InteractiveShell):
 
     # requests
 
-    def do_execute(self, code, *, silent, store_history, user_expressions):
+    def do_execute(
+        self, code: str, *, silent: bool, store_history: Any, user_expressions: Any
+    ) -> Any:
         """Run a cell; returns the reply's content."""
         count = self.execution_count
         if not silent:
@@ -165,7 +191,7 @@ class EngineShell(InteractiveShell):
             )
         self._last_error = None
         result = self.run_cell(code, store_history=store_history, silent=silent)
-        reply = {"status": "ok"}
+        reply: dict[str, Any] = {"status": "ok"}
         if not result.success:
             exc = result.error_before_exec
             if exc is None:
@@ -179,7 +205,7 @@ class EngineShell(InteractiveShell):
         self.payload_manager.clear_payload()
         return reply
 
-    def _error(self, exc):
+    def _error(self, exc: BaseException) -> Any:
         content = self._last_error
         self._last_error = None
         if content is None or content["ename"] != type(exc).__name__:
@@ -187,7 +213,7 @@ class EngineShell(InteractiveShell):
             content = {"traceback": lines, "ename": name, "evalue": value}
         return {"status": "error", **content}
 
-    def do_complete(self, code, cursor_pos):
+    def do_complete(self, code: str, cursor_pos: int) -> Any:
         from IPython.core.completer import provisionalcompleter, rectify_completions
 
         with provisionalcompleter():
@@ -211,7 +237,7 @@ class EngineShell(InteractiveShell):
             "metadata": {"_jupyter_types_experimental": types},
         }
 
-    def do_inspect(self, code, cursor_pos, detail_level):
+    def do_inspect(self, code: str, cursor_pos: int, detail_level: int) -> Any:
         from IPython.utils.tokenutil import token_at_cursor
 
         name = token_at_cursor(code, cursor_pos)
@@ -223,11 +249,11 @@ class EngineShell(InteractiveShell):
             data.pop("text/html", None)
         return {"found": True, "data": data, "metadata": {}}
 
-    def do_is_complete(self, code):
+    def do_is_complete(self, code: str) -> Any:
         status, indent = self.input_transformer_manager.check_complete(code)
         return status, " " * (indent or 0)
 
-    def do_history(self, content):
+    def do_history(self, content: dict[str, Any]) -> Any:
         manager = self.history_manager
         raw = content.get("raw", True)
         output = content.get("output", False)
@@ -257,6 +283,6 @@ class EngineShell(InteractiveShell):
         return {"history": list(found)}
 
 
-def _own_name(name):
+def _own_name(name: str) -> Any:
     """Kernel class names of upstream's configuration that mean this shell."""
     return "InteractiveShell" if name == "ZMQInteractiveShell" else name

@@ -4,12 +4,20 @@ IPython itself is not needed, so an engine that only applies functions stays
 small even when they fail.
 """
 
+from __future__ import annotations
+
 import linecache
 import os
 import sys
 import traceback
 
 from ..excerpt import GREEN, OFF, excerpt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, FrameType, TracebackType
+    from typing import Any
+
 
 RULE = 75
 MAX_FRAMES = 60  # deeper recursions lose their middle
@@ -23,7 +31,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _SERIALIZE = os.path.join(os.path.dirname(_HERE.rstrip(os.sep)), "serialize") + os.sep
 
 
-def explain(exc):
+def explain(exc: BaseException) -> tuple[str, str, list[str], bool]:
     """(ename, evalue, traceback lines, is UnmetDependency) of an exception."""
     name = type(exc).__name__
     try:
@@ -33,7 +41,7 @@ def explain(exc):
     return name, value, render(exc), name == "UnmetDependency"
 
 
-def render(exc):
+def render(exc: BaseException) -> list[str]:
     """The lines of a traceback, causes first."""
     out = [f"{RED}{'-' * RULE}{OFF}"]
     chain = _chain(exc)
@@ -44,9 +52,12 @@ def render(exc):
     return out
 
 
-def _chain(exc):
+def _chain(exc: BaseException | None) -> list[tuple[str, BaseException]]:
     """[(sentence that leads here, exception)], oldest first."""
-    out, seen = [], set()
+    out: list[tuple[str, BaseException]] = []
+    seen: set[int] = set()
+    link: str
+    older: BaseException | None
     while exc is not None and id(exc) not in seen and len(out) < MAX_CAUSES:
         seen.add(id(exc))
         if exc.__cause__ is not None:
@@ -67,7 +78,7 @@ def _chain(exc):
     return out[::-1]
 
 
-def _one(exc, header):
+def _one(exc: BaseException, header: bool) -> list[str]:
     name = type(exc).__name__
     out = []
     if header:
@@ -95,7 +106,7 @@ def _one(exc, header):
     return out
 
 
-def _frames(tb):
+def _frames(tb: TracebackType | None) -> list[tuple[str, int, CodeType, FrameType]]:
     """(file, line, function, frame) of user code; ours is left out."""
     out = []
     while tb is not None:
@@ -106,12 +117,12 @@ def _frames(tb):
     return out
 
 
-def _is_ours(code):
+def _is_ours(code: CodeType) -> bool:
     name = code.co_filename
     return name == "<apply>" or name.startswith((_HERE, _SERIALIZE))
 
 
-def _frame(filename, lineno, code, frame):
+def _frame(filename: str, lineno: int, code: CodeType, frame: FrameType) -> str:
     where = f"File {GREEN}{_short(filename)}:{lineno}{OFF}"
     if code.co_name != "<module>":
         where += f", in {CYAN}{code.co_name}{_signature(code)}{OFF}"
@@ -119,7 +130,7 @@ def _frame(filename, lineno, code, frame):
     return where + "\n" + ("\n".join(lines) + "\n" if lines else "")
 
 
-def _signature(code):
+def _signature(code: CodeType) -> str:
     n = code.co_argcount + code.co_kwonlyargcount
     names = list(code.co_varnames[:n])
     rest = code.co_varnames[n:]
@@ -131,19 +142,19 @@ def _signature(code):
     return f"({', '.join(names)})"
 
 
-def _short(filename):
+def _short(filename: str) -> Any:
     home = os.path.expanduser("~")
     if home != "~" and filename.startswith(home + os.sep):
         return "~" + filename[len(home) :]
     return filename
 
 
-def _syntax(exc):
+def _syntax(exc: BaseException) -> Any:
     lines = traceback.format_exception_only(type(exc), exc)
     return "".join(lines[:-1]).rstrip("\n")
 
 
-def _last_line(exc):
+def _last_line(exc: BaseException) -> Any:
     name = type(exc).__name__
     try:
         text = exc.msg if isinstance(exc, SyntaxError) else str(exc)
@@ -152,6 +163,6 @@ def _last_line(exc):
     return f"{RED}{name}{OFF}: {text}" if text else f"{RED}{name}{OFF}"
 
 
-def print_to_console(exc):
+def print_to_console(exc: BaseException) -> None:
     """On the engine's own terminal, for failures nobody asked about."""
     print("\n".join(render(exc)), file=sys.__stderr__)

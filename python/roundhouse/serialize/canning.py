@@ -598,7 +598,7 @@ class TypeMap(dict):  # type: ignore[type-arg]
     def copy(self) -> TypeMap:
         return TypeMap(self, builtin_names=self._builtin_names)
 
-    def __ior__(self, other: Any) -> TypeMap:  # type: ignore[override,misc]
+    def __ior__(self, other: Any) -> TypeMap:  # type: ignore[misc]
         self.update(other)
         return self
 

@@ -84,4 +84,4 @@ def reduce_code(code: CodeType) -> tuple[Any, ...]:
     return code_ctor, tuple([getattr(code, name) for name in _FIELDS])
 
 
-copyreg.pickle(CodeType, reduce_code)  # type: ignore[arg-type]
+copyreg.pickle(CodeType, reduce_code)

@@ -27,7 +27,7 @@ def explain(obj: Any, name: str, error: Exception) -> Exception:
         text = "it refers to itself, or is nested too deeply, for pickle"
     hint = ""
     try:
-        import cloudpickle  # type: ignore[import-not-found]  # noqa: F401
+        import cloudpickle  # noqa: F401
     except ImportError:
         if isinstance(obj, FunctionType):
             hint = " (installing cloudpickle may help)"

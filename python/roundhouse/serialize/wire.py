@@ -126,7 +126,7 @@ class Names:
         self.prefix = b"".join(prefix)
         # Copying the memo of a C pickler is much cheaper than filling one.
         self._filled = pickle.Pickler(BytesIO())
-        self._filled.memo = self.memo  # type: ignore[assignment]
+        self._filled.memo = self.memo
 
     def dumps(self, obj: Any, make: Any = None) -> bytes:
         """Pickle obj with the names of this table.

@@ -50,7 +50,8 @@ def run_verb(verb: str, argv: list[str], prog: str) -> int:
 
     module = importlib.import_module(f".{VERBS[verb][0]}", __name__)
     try:
-        return module.run(argv, f"{prog} {verb}")
+        code: int = module.run(argv, f"{prog} {verb}")
+        return code
     except (ConfigError, TraitError) as e:
         sys.stderr.write(f"{prog} {verb}: {e}\n")
         return 1

@@ -52,7 +52,7 @@ def version() -> str:
 
 def common_rows(cls: str, **defaults: Any) -> list[Any]:
     """The rows every verb takes; `defaults` replace defaults by trait name."""
-    rows = [*options.common_options(cls), *options.common_flags(cls)]
+    rows: list[Any] = [*options.common_options(cls), *options.common_flags(cls)]
     for row in rows:
         name = getattr(row, "name", "").rpartition(".")[2]
         if name in defaults:
@@ -134,7 +134,7 @@ class _ClusterCommand(options.Command):
     """A Command whose --help-all lists the traits of clusters and launchers."""
 
     def help(self, everything: bool = False) -> str:
-        text = super().help(everything)
+        text: str = super().help(everything)
         if everything and self.foreign is not None:
             text += "\n" + "\n".join(_trait_help(self._full))
         return text
@@ -196,7 +196,7 @@ class Session:
         Where it goes; '' is stderr.
     """
 
-    def __init__(self, cls: str, command: Any, parsed: Any):
+    def __init__(self, cls: str, command: Any, parsed: Any) -> None:
         self.cls = cls
         self.command = command
         self.parsed = parsed
@@ -212,7 +212,8 @@ class Session:
 
     @property
     def cluster_id(self) -> str:
-        return self.get("cluster_id")
+        cluster_id: str = self.get("cluster_id")
+        return cluster_id
 
     def profile_is_chosen(self) -> bool:
         """Whether somebody named a profile or its folder."""

@@ -432,7 +432,8 @@ class LocalEngineSetLauncher(LocalEngineLauncher):
         Raises LauncherError.
         """
         self._start_one(identifier, engine_id)
-        return self.launchers[identifier].engine_uuid
+        uuid: str = self.launchers[identifier].engine_uuid
+        return uuid
 
     def signal_one(self, identifier: str, sig: int) -> None:
         """Signal one engine of the set.  Raises KeyError."""

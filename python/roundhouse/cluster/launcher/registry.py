@@ -100,7 +100,7 @@ def _short(name: str, kind: str) -> str:
     return {"mpiexec": "mpi"}.get(low, low)
 
 
-def find_launcher_class(name: str, kind: str) -> type:
+def find_launcher_class(name: str, kind: str) -> Any:
     """The launcher class that `name` stands for.
 
     kind is "engine" or "controller".  Raises KeyError with a text that lists
@@ -131,7 +131,7 @@ def abbreviate_launcher_class(cls: type) -> str:
     """The short name of a launcher class, else "module:class"."""
     own = getattr(cls, "entrypoint_name", None)
     if own:
-        return own
+        return str(own)
     key = f"{cls.__module__}:{cls.__name__}"
     for kind, table in BUILTIN.items():
         for short, reference in table.items():
@@ -143,7 +143,7 @@ def abbreviate_launcher_class(cls: type) -> str:
     return key
 
 
-class LauncherClass(TraitType):
+class LauncherClass(TraitType):  # type: ignore[type-arg]
     """A trait that holds a launcher class and takes any of its names."""
 
     info_text = "a launcher class or its name"
