@@ -1,9 +1,10 @@
 """The C core: what Python sees of libroundhouse (client) and of the engine loop."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, NoReturn, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 MUX: Final = 0
 TASK: Final = 1
@@ -14,6 +15,7 @@ QUERY: Final = 4
 class ProtocolError(Exception): ...
 class AuthError(Exception): ...
 
+@final
 class Request:
     """One request and whatever has come back for it.  Made by Client.submit.
 
@@ -90,6 +92,7 @@ class Request:
     def set_output_callback(self, f: Callable[[Request], Any] | None, /) -> None:
         """Call f(self) from Client.run whenever iopub output for it arrived."""
 
+@final
 class Client:
     """Connections of one client; its methods may be called from any thread.
 
@@ -196,6 +199,106 @@ class Client:
         """
     def close(self, linger: float = 1.0) -> None:
         """Close all sockets.  Pending requests fail with an error reply of ename 'ClientClosed'."""
+
+@final
+class EngineFrame:
+    """Bytes of a received message, by the buffer protocol; kept while in use."""
+
+class _Stream:
+    """What both kinds of stream have; not in the module."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def mode(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    def writelines(self, lines: Any, /) -> None: ...
+    def flush(self) -> None:
+        """Send what waits now."""
+    def isatty(self) -> bool: ...
+    def readable(self) -> bool: ...
+    def seekable(self) -> bool: ...
+    def writable(self) -> bool: ...
+    def fileno(self) -> int:
+        """The process's own descriptor of this name."""
+    def close(self) -> None:
+        """Does nothing: the stream is the engine's."""
+    def read(self, *args: Any) -> NoReturn: ...
+    def readline(self, *args: Any) -> NoReturn: ...
+    def readlines(self, *args: Any) -> NoReturn: ...
+    def seek(self, *args: Any) -> NoReturn: ...
+    def tell(self, *args: Any) -> NoReturn: ...
+    def truncate(self, *args: Any) -> NoReturn: ...
+    def detach(self, *args: Any) -> NoReturn: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        value: BaseException | None = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> None: ...
+
+@final
+class EngineBinaryStream(_Stream):
+    """Bytes written to an engine's output; UTF-8 is expected."""
+
+    def write(self, text: Buffer, /) -> int: ...
+
+@final
+class EngineStream(_Stream):
+    """sys.stdout or sys.stderr of an engine; goes to the client that asked.
+
+    May be written to from any thread; never blocks.
+    """
+
+    @property
+    def encoding(self) -> str: ...
+    @property
+    def errors(self) -> str: ...
+    @property
+    def line_buffering(self) -> bool: ...
+    @property
+    def write_through(self) -> bool: ...
+    @property
+    def newlines(self) -> None: ...
+    @property
+    def buffer(self) -> EngineBinaryStream: ...
+    def write(self, text: str, /) -> int: ...
+    def reconfigure(self, **kwargs: Any) -> None:
+        """Accepted, and without effect."""
+
+@final
+class Engine:
+    """The running engine, as its hooks see it."""
+
+    @property
+    def uuid(self) -> str:
+        """Its name on the wire."""
+    @property
+    def id(self) -> int:
+        """The number the hub gave it."""
+    @property
+    def header(self) -> bytes | None:
+        """Header (JSON) of the request being served."""
+    def publish(
+        self,
+        kind: str,
+        msg_type: str,
+        content: str | bytes,
+        metadata: str | bytes | None = None,
+        buffers: Sequence[Buffer] | None = None,
+        topic: str | None = None,
+        /,
+    ) -> None:
+        """Publish one message on iopub, after the output so far.
+
+        content and metadata are JSON; without metadata it names the engine.
+        The topic is ``engine.<id>.<kind>`` unless it is given.
+        """
+    def stream(self, fd: int, /) -> EngineStream:
+        """The stream for descriptor 1 or 2."""
 
 def run_engine(config: str, hooks: Any, /) -> int:
     """Run an engine until it is told to stop; see roundhouse.engine."""
