@@ -60,6 +60,11 @@ def test_wait_for_engines(rc, core):
 def test_wait_for_engines_of_a_cluster(rc):
     class EngineSet:
         n = 7
+        stop_data = {
+            "engines": {"2": {"exit_code": 1}, "4": {"exit_code": 1}, "5": {}},
+            "exit_code": 1,
+        }
+        outputs = {"2": "starting\nno route to host\n", "4": "no route to host"}
 
         def on_stop(self, f):
             self.stop_callbacks = [f]
@@ -74,8 +79,20 @@ def test_wait_for_engines_of_a_cluster(rc):
     while not hasattr(es, "stop_callbacks"):
         pass
     es.stop_callbacks[0]({"exit_code": 1})
-    with pytest.raises(ipp.EngineError, match=r"Engine set stopped.*exit_code"):
+    with pytest.raises(ipp.EngineError) as e:
         future.result(10)
+    assert str(e.value).splitlines() == [
+        "Engine set stopped: 3 of 7 engines are there",
+        "engine 2, engine 4: exit code 1: no route to host",
+        "engine 5: ended",
+    ]
+    with pytest.raises(TimeoutError, match="engine 5: ended"):
+        rc.wait_for_engines(timeout=0)
+    Cluster.engines["a"].stop_data = {"exit_code": -9}
+    Cluster.engines["a"].get_output = lambda: "job cancelled"
+    with pytest.raises(TimeoutError, match="all engines: killed by SIGKILL: job canc"):
+        rc.wait_for_engines(timeout=0)
+    es.stop_callbacks.clear()
     assert es.stop_callbacks == []
 
 

@@ -204,6 +204,9 @@ class Client(Control):
 
     block: bool = False
     debug: bool = False
+    curve_serverkey: bytes  # Z85, empty without CURVE
+    curve_publickey: bytes  # of the environment; empty: made for the connection
+    curve_secretkey: bytes
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Client:
         # Spelt out so that tests can put a fake in its place, and take it out.
@@ -317,10 +320,12 @@ class Client(Control):
             warnings.warn(
                 f"these arguments are not used: {sorted(session_args)}", stacklevel=3
             )
+        self.curve_serverkey = (info.get("curve_serverkey") or "").encode("ascii")
         for name in ("curve_publickey", "curve_secretkey"):
-            value = os.environ.get(f"IPP_{name.upper()}")
+            value = os.environ.get(f"IPP_{name.upper()}", "").encode("ascii")
+            setattr(self, name, value)
             if value:
-                options[name] = value.encode("ascii")
+                options[name] = value
         if self._tunnel is not None:
             options["url_overrides"] = self._tunnel.urls
         try:

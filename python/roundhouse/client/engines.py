@@ -205,7 +205,9 @@ class Engines:
         TimeoutError
             If there are fewer after timeout seconds; the text says how many.
         EngineError
-            If an engine leaves while we wait.
+            If an engine leaves while we wait, or all that the cluster started
+            have ended.
+            Both say what engines of the cluster that ended said last.
         TypeError
             Without n and without a cluster.
         """
@@ -280,8 +282,11 @@ class Engines:
                 raise error.EngineError(
                     f"Engine {min(before - now)} left while others were waited for"
                 )
-            if watch.stopped is not None:
-                raise error.EngineError(f"Engine set stopped: {watch.stopped}")
+            if watch.stopped:
+                raise error.EngineError(
+                    f"Engine set stopped: {len(now)} of {n} engines are there"
+                    + watch.reasons()
+                )
             before = now
             left = _SLICE_S
             if deadline is not None:
@@ -289,7 +294,7 @@ class Engines:
                 if left <= 0:
                     raise TimeoutError(
                         f"{n} engines not ready in {timeout} seconds. "
-                        f"Currently ready: {len(now)}"
+                        f"Currently ready: {len(now)}" + watch.reasons()
                     )
             self._core.wait_engines(version, left)
 
@@ -298,14 +303,22 @@ class _EngineSetWatch:
     """Notices when a set of engines of a Cluster stops while we wait."""
 
     def __init__(self, cluster: Any) -> None:
-        self.stopped: Any = None
+        self.stopped = False
         self._sets = list(getattr(cluster, "engines", {}).values()) if cluster else []
         for engine_set in self._sets:
             if hasattr(engine_set, "on_stop"):
                 engine_set.on_stop(self._stop)
 
     def _stop(self, data: Any) -> None:
-        self.stopped = data
+        self.stopped = True
+
+    def reasons(self) -> str:
+        """Which engines have ended, and what they said last; a line per reason."""
+        found: dict[str, list[str]] = {}
+        for engine_set in self._sets:
+            for who, why in _ended(engine_set):
+                found.setdefault(why, []).append(who)
+        return "".join([f"\n{', '.join(who)}: {why}" for why, who in found.items()])
 
     def close(self) -> None:
         for engine_set in self._sets:
@@ -314,3 +327,21 @@ class _EngineSetWatch:
                 callbacks.remove(self._stop)  # type: ignore[union-attr]
             except (AttributeError, ValueError):
                 pass
+
+
+def _ended(engine_set: Any) -> Iterator[tuple[str, str]]:
+    """(who, why) of what has ended in a set; single engines if it knows them."""
+    from ..cluster.launcher.base import describe_exit
+
+    data = getattr(engine_set, "stop_data", None) or {}
+    outputs = getattr(engine_set, "outputs", {})
+    parts = [
+        (f"engine {name}", one, outputs.get(name, ""))
+        for name, one in data.get("engines", {}).items()
+    ]
+    if not parts and data:
+        get_output = getattr(engine_set, "get_output", str)
+        parts = [("all engines", data, get_output())]
+    for who, one, output in parts:
+        last = output.strip().rpartition("\n")[2]
+        yield who, describe_exit(one.get("exit_code")) + (f": {last}" if last else "")
