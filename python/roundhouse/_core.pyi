@@ -159,6 +159,12 @@ class Client:
         With coalescing expect is not looked at: the Request gets the one
         combined reply, and the output of all its engines.
         """
+    def share(self, buffers: Sequence[Buffer], /) -> list[Buffer]:
+        """The same buffers, to be sent several times.
+
+        Large ones are copied to shared memory, and submit() need not copy them
+        again; all others come back as they are.
+        """
     def broadcast_parts(self, request: Request, /) -> list[Request]:
         """The requests that a broadcast is made of, one per reply to come.
 

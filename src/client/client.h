@@ -21,7 +21,7 @@
 #include <pthread.h>
 
 #include "client/ledger.h"
-#include "net/net.h"
+#include "net/shm.h"
 #include "wire/compose.h"
 #include "wire/connfile.h"
 
@@ -93,6 +93,7 @@ struct rh_client {
     atomic_uint refs;
     unsigned generation; // of forks, when it was opened
     bool packs, unpacks; // the wire does not speak JSON
+    struct shm *shm;     // NULL: all goes through the sockets
 
     // Guards the sender: composing needs no other lock.
     pthread_mutex_t send_lock;

@@ -138,40 +138,54 @@ enter(struct rh_client *self, enum link i, struct msg *m, rh_error *err)
     }
 }
 
-/* As JSON, if it can be; else what it answers is answered all the same. */
-static int
-decode(struct rh_client *self, enum link i, struct msg *m, struct msg **out,
-       rh_error *err)
+/* A reply that cannot be read answers its request all the same. */
+static void
+settle_unread(struct rh_client *self, enum link i, const struct msg *m)
 {
-    const char *packer = self->conn.unpack;
+    struct span raw = msg_part(m, MSG_PARENT);
     struct buf parent = {0};
-    int rc = translate_in(packer, NULL, m, out, err);
 
-    if (rc < 0 && rc != RH_ENOMEM && i <= LINK_QUERY
-        && pack_decode(packer, msg_part(m, MSG_PARENT), &parent, NULL) == 0)
+    if (i > LINK_QUERY)
+        return;
+    if (!self->unpacks)
+        ledger_unreadable(&self->ledger, raw, self->now);
+    else if (pack_decode(self->conn.unpack, raw, &parent, NULL) == 0)
         ledger_unreadable(&self->ledger, buf_span(&parent), self->now);
     buf_fini(&parent);
+}
+
+/* With its buffers, and as JSON. */
+static int
+decode(struct rh_client *self, enum link i, struct msg **m, struct msg **json,
+       rh_error *err)
+{
+    int lost = shm_take(self->shm, NULL, m, err), rc = lost;
+
+    if (rc == 0 && self->unpacks)
+        rc = translate_in(self->conn.unpack, NULL, *m, json, err);
+    if (lost < 0 || (rc < 0 && rc != RH_ENOMEM))
+        settle_unread(self, i, *m);
     return rc;
 }
 
 static void
-take(struct rh_client *self, enum link i, struct msg *m)
+take(struct rh_client *self, enum link i, struct msg **m)
 {
     struct msg *json = NULL;
     rh_error err = {0};
-    int rc = msg_parse(m, &msg_limits_default, &err);
+    int rc = msg_parse(*m, &msg_limits_default, &err);
 
     if (i == LINK_IOPUB) {
         self->last_output_us = self->now.mono_us;
-        if (rc == 0 && !may_be_ours(self, m))
+        if (rc == 0 && !may_be_ours(self, *m))
             return;
     }
     if (rc == 0)
-        rc = session_admit(self->checker, m, &err);
-    if (rc == 0 && self->unpacks)
+        rc = session_admit(self->checker, *m, &err);
+    if (rc == 0)
         rc = decode(self, i, m, &json, &err);
     if (rc == 0)
-        rc = enter(self, i, json ? json : m, &err);
+        rc = enter(self, i, json ? json : *m, &err);
     if (rc < 0)
         report(self, rc, &err);
     msg_unref(&json);
@@ -194,7 +208,7 @@ drain_link(struct rh_client *self, enum link i)
         if (rc < 0)
             report(self, rc, &err);
         else
-            take(self, i, m);
+            take(self, i, &m);
         msg_unref(&m);
     }
 }
@@ -260,6 +274,9 @@ client_catch_up(struct rh_client *self)
     self->due_us = INT64_MAX;
     client_check_links(self);
     due_us = ledger_tick(&self->ledger, self->now);
+    if (due_us < self->due_us)
+        self->due_us = due_us;
+    due_us = shm_trim(self->shm, self->now.mono_us);
     if (due_us < self->due_us)
         self->due_us = due_us;
 }

@@ -14,9 +14,11 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "client/client.h"
 #include "wire/pack.h"
+#include "wire/scan.h"
 
 #define DEFAULT_TIMEOUT_MS 10000
 #define SUBSCRIBE_US 1000000
@@ -88,6 +90,7 @@ client_unref(struct rh_client **self_p)
     buf_fini(&self->metadata);
     session_free(&self->signer);
     session_free(&self->checker);
+    shm_leave(&self->shm);
     if (self->waiter_fd >= 0)
         close(self->waiter_fd);
     if (self->runner_fd >= 0)
@@ -345,6 +348,18 @@ await_subscriptions(struct rh_client *self)
             return; // a signal: whoever wants it will look
 }
 
+static void
+join_shm(struct rh_client *self, struct span content)
+{
+    struct scan_field f = {.key = "roundhouse"};
+    rh_error err = {0};
+
+    if (scan_object(content, &f, 1, NULL) == 0 && f.value.n && !self->shm
+        && shm_join(&self->shm, f.value, span_str(self->sender.session), &err)
+               < 0)
+        log_debug("client %s: %s", self->sender.session, err.text);
+}
+
 int
 client_meet(struct rh_client *self, struct rh_request *hello, int timeout_ms,
             rh_error *err)
@@ -367,6 +382,7 @@ client_meet(struct rh_client *self, struct rh_request *hello, int timeout_ms,
     pthread_mutex_lock(&self->lock);
     rc = ledger_connected(&self->ledger, span_of(content.p, content.n), err);
     if (rc == 0) {
+        join_shm(self, span_of(content.p, content.n));
         self->met = true;
         atomic_store(&self->engines_version, self->ledger.version);
         self->link[LINK_NOTIFICATION].dirty = true;
@@ -444,6 +460,7 @@ rh_client_close(rh_client *self, int linger_ms)
     for (int i = 0; i < N_LINKS; i++)
         net_close(&sock[i]);
     net_ctx_free(&ctx);
+    shm_close(self->shm);
 }
 
 /* A client's own references: events that nobody collected keep requests, which

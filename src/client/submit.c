@@ -427,6 +427,7 @@ rh_client_submit(rh_client *self, const rh_submission *what, rh_request **out,
 {
     struct tracker *tracker = NULL;
     struct cargo cargo = {0};
+    struct buf tickets = {0};
     size_t n_taken = 0;
     int rc = client_check(self, err);
 
@@ -440,11 +441,17 @@ rh_client_submit(rh_client *self, const rh_submission *what, rh_request **out,
     if (rc == 0) {
         rc = cargo_init(&cargo, what->buffer, what->n_buffers, tracker,
                         &n_taken);
-        if (rc == 0)
+        if (rc == 0) {
+            if (what->channel != RH_QUERY && what->channel != RH_CONTROL)
+                shm_put(self->shm, cargo.span, cargo.owner, cargo.n, &tickets);
             rc = submit(self, what, &cargo, &tracker, out, err);
-        else
+            if (rc < 0)
+                shm_put_back(self->shm, &tickets);
+        } else {
             rh_fail(err, rc, "submitting %zu buffers", what->n_buffers);
+        }
         cargo_fini(&cargo);
+        buf_fini(&tickets);
     }
     release_rest(what->buffer, what->n_buffers, n_taken);
     tracker_unref(&tracker);

@@ -21,6 +21,8 @@
 #include "controller/config.h"
 #include "controller/runtime.h"
 
+#define SWEEP_MS 3000
+
 enum { EXIT_OK, EXIT_START, EXIT_USAGE };
 
 // ---------------------------------------------------------------------------
@@ -154,9 +156,11 @@ wait_for_end(const struct runtime *self, int signal_fd)
     };
     struct signalfd_siginfo info;
 
-    while (!item[0].revents && !item[1].revents)
-        if (poll(item, 2, -1) < 0 && errno != EINTR)
+    while (!item[0].revents && !item[1].revents) {
+        if (poll(item, 2, self->shm ? SWEEP_MS : -1) < 0 && errno != EINTR)
             break;
+        shm_sweep(self->shm);
+    }
     if (item[0].revents
         && read(signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
         log_write((enum log_level)50, "Received signal %u, shutting down",

@@ -22,6 +22,7 @@ struct hubd {
     struct relay *relay;             // borrowed
     struct taskd *task;              // borrowed
     struct channel *heart;           // borrowed; its inbox
+    const struct shm *shm;           // borrowed; NULL: none to offer
     struct lifeline *lifeline;       // owned; NULL: engines have none
     struct session *session;         // owned
     struct store *store;             // owned

@@ -298,34 +298,39 @@ capabilities_of(struct span asked)
     return found;
 }
 
-/* Clients: what the scheduler answers.  Engines: {"version": 1, "lifeline":
- * {"port": 4711, "token": "..."}}
- */
+/* "lifeline": {"port": 4711, "token": "..."} */
+static void
+offer_lifeline(struct hubd *self, struct span uuid, struct buf *out)
+{
+    char token[LIFELINE_TOKEN_SIZE];
+
+    if (self->lifeline && lifeline_expect(self->lifeline, uuid, token) == 0)
+        buf_add_fmt(out, ", \"lifeline\": {\"port\": %d, \"token\": \"%s\"}",
+                    lifeline_tcp_port(self->lifeline), token);
+}
+
+/* {"version": 1, ...}: to clients also what the scheduler answers. */
 static void
 offer(void *ctx, enum hub_peer peer, int id, struct span uuid,
       struct span asked, struct buf *out)
 {
     struct hubd *self = ctx;
-    char token[LIFELINE_TOKEN_SIZE];
     struct member *m;
 
     (void)id;
+    buf_add_str(out, "{\"version\": 1");
     if (peer == HUB_CLIENT) {
-        buf_add_str(out, "{\"version\": 1, \"explain\": true, \"cancel\": "
-                         "true}");
-        return;
+        buf_add_str(out, ", \"explain\": true, \"cancel\": true");
+    } else {
+        m = map_get(&self->members, uuid);
+        if (m) {
+            m->capabilities = capabilities_of(asked);
+            local_meet(&m->local, asked);
+        }
+        offer_lifeline(self, uuid, out);
     }
-    m = map_get(&self->members, uuid);
-    if (m) {
-        m->capabilities = capabilities_of(asked);
-        local_meet(&m->local, asked);
-    }
-    if (!self->lifeline || lifeline_expect(self->lifeline, uuid, token) < 0)
-        return;
-    buf_add_fmt(out,
-                "{\"version\": 1, \"lifeline\": {\"port\": %d, \"token\": "
-                "\"%s\"}}",
-                lifeline_tcp_port(self->lifeline), token);
+    shm_offer(self->shm, out);
+    buf_add_char(out, '}');
 }
 
 void

@@ -58,7 +58,7 @@ struct settings {
     bool reuse, restore, use_threads;
     char *engine_file, *client_file, *db_class;
     int64_t registration_timeout_s, broadcast_depth;
-    bool enable_curve;
+    bool enable_curve, shared_memory;
     char *curve_public, *curve_secret;
 
     char *scheme;

@@ -251,6 +251,9 @@ drain(struct relay *self, const struct source *source)
             return false;
         if (rc == 0)
             rc = msg_parse(m, &msg_limits_default, &err);
+        if (rc == 0 && shm_take(self->shm, self->session, &m, &err) < 0)
+            complain(&self->complain, self->now, "passed on as it is: %s",
+                     err.text);
         if (rc == 0)
             source->fn(self, m);
         else

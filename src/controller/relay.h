@@ -14,6 +14,7 @@
 #include "controller/roster.h"
 #include "controller/worker.h"
 #include "net/net.h"
+#include "net/shm.h"
 #include "wire/compose.h"
 #include "wire/connfile.h"
 #include "wire/session.h"
@@ -38,6 +39,7 @@ struct relay {
     atomic_ullong settled;     // and done with: nothing is owed any more
 
     struct poller poller;
+    struct shm *shm;         // borrowed, or NULL
     struct session *session; // owned
     const char *scheme;      // of signatures; borrowed
     struct sender sender;

@@ -30,7 +30,7 @@ send_now(struct relay *self, const struct peer *peer, enum lane lane,
     struct net_sock *sock = socket_of(self, peer, lane);
 
     poller_touch(&self->poller, sock);
-    return net_send(sock, m->frame, 2, m, 2, NULL);
+    return shm_send(self->shm, m->frame[0], sock, m->frame, 2, m, 2, NULL);
 }
 
 void
@@ -63,7 +63,8 @@ relay_to_client(struct relay *self, enum lane lane, struct msg *m,
         return;
     }
     poller_touch(&self->poller, self->sock.client[lane]);
-    rc = net_send(self->sock.client[lane], m->frame, n_prefix, m, first, &err);
+    rc = shm_send(self->shm, SPAN_NONE, self->sock.client[lane], m->frame,
+                  n_prefix, m, first, &err);
     if (rc < 0)
         complain(&self->complain, self->now, "a reply is lost: %s",
                  rc == RH_EAGAIN ? "no room to queue it" : err.text);

@@ -157,6 +157,16 @@ backlog_limit(void)
     return limit > (size_t)64 << 20 ? limit : (size_t)64 << 20;
 }
 
+/* An extra: without it everything goes through sockets. */
+static void
+open_shm(struct runtime *self)
+{
+    rh_error err;
+
+    if (self->settings.shared_memory && shm_host(&self->shm, &err) < 0)
+        log_warn("arrays go through sockets: %s", err.text);
+}
+
 static int
 start_relay(struct runtime *self, rh_error *err)
 {
@@ -165,6 +175,7 @@ start_relay(struct runtime *self, rh_error *err)
 
     if (rc < 0)
         return rc;
+    self->relay.shm = self->shm;
     return relay_start(&self->relay, &self->endpoints.relay, &session,
                        self->scheme, user_name(&self->settings),
                        &self->hub.backlog, &self->hub.worker, self->task.inbox,
@@ -188,6 +199,7 @@ start_task(struct runtime *self, rh_error *err)
         session_free(&session);
         return rh_fail(err, RH_EIO, "no random bytes for the scheduler");
     }
+    self->task.shm = self->shm;
     rc = taskd_start(&self->task, &self->endpoints.task_client,
                      &self->endpoints.task_engine, &session, self->scheme,
                      user_name(s), &config, &self->hub.backlog,
@@ -272,6 +284,7 @@ start_hub(struct runtime *self, const struct address *engine, rh_error *err)
     self->hub.relay = &self->relay;
     self->hub.task = &self->task;
     self->hub.heart = self->heart.inbox;
+    self->hub.shm = self->shm;
     self->hub.quit_fd = self->quit_fd;
     open_lifeline(self, engine, &parts.lifeline);
     buf_init(&info);
@@ -480,6 +493,8 @@ runtime_start(struct runtime *self, rh_error *err)
     if (rc == 0)
         log_info("task::using %s Task scheduler", self->settings.scheme);
     if (rc == 0)
+        open_shm(self);
+    if (rc == 0)
         rc = start_relay(self, err);
     if (rc == 0)
         rc = start_task(self, err);
@@ -506,6 +521,7 @@ runtime_fini(struct runtime *self)
     endpoints_close(&self->endpoints);
     net_ctx_free(&self->ctx);
     endpoints_remove_ipc(&self->endpoints);
+    shm_leave(&self->shm);
     if (self->quit_fd > 0)
         close(self->quit_fd);
 }

@@ -28,6 +28,7 @@ struct runtime {
     struct relay relay;
     struct taskd task;
     struct heartbeat heart;
+    struct shm *shm;    // NULL: all goes through sockets
     int quit_fd;        // the hub asks for the end
     bool files_written; // to be removed at the end
 };

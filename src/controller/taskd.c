@@ -41,7 +41,8 @@ dispatch(void *ctx, const struct sched_peer *engine, struct msg *request)
     struct taskd *self = ctx;
 
     poller_touch(&self->poller, self->engine);
-    return net_send(self->engine, &engine->uuid, 1, request, 0, NULL);
+    return shm_send(self->shm, engine->uuid, self->engine, &engine->uuid, 1,
+                    request, 0, NULL);
 }
 
 static int
@@ -59,7 +60,8 @@ relay(void *ctx, struct span client, struct span uuid, struct msg *reply,
     if (span_eq(client, hub_client()))
         return 0;
     poller_touch(&self->poller, self->client);
-    return net_send(self->client, prefix, 2, reply, 2, NULL);
+    return shm_send(self->shm, SPAN_NONE, self->client, prefix, 2, reply, 2,
+                    NULL);
 }
 
 static void
@@ -402,6 +404,9 @@ drain(struct taskd *self, struct net_sock *sock, on_msg_fn *fn)
             return false;
         if (rc == 0)
             rc = msg_parse(m, &msg_limits_default, &err);
+        if (rc == 0 && shm_take(self->shm, self->session, &m, &err) < 0)
+            complain(&self->complain, self->now, "passed on as it is: %s",
+                     err.text);
         if (rc == 0)
             fn(self, m);
         else

@@ -8,6 +8,7 @@
 #include "controller/poller.h"
 #include "controller/worker.h"
 #include "net/net.h"
+#include "net/shm.h"
 #include "sched/sched.h"
 #include "wire/compose.h"
 #include "wire/session.h"
@@ -27,6 +28,7 @@ struct taskd {
 
     struct poller poller;
     struct sched *sched;
+    struct shm *shm;         // borrowed, or NULL
     struct session *session; // owned
     const char *scheme;      // of signatures; borrowed
     struct sender sender;

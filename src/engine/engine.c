@@ -134,6 +134,7 @@ close_engine(struct engine *self)
     capture_fini(&self->capture);
     iopub_fini(&self->iopub);
     net_ctx_free(&self->net); // waits for what is on its way
+    shm_leave(&self->shm);
     channel_free(&self->to_main, errand_free);
     channel_free(&self->to_control, errand_free);
     sender_fini(&self->sender);
@@ -143,6 +144,7 @@ close_engine(struct engine *self)
     session_free(&self->control_session);
     buf_fini(&self->metadata);
     buf_fini(&self->content);
+    buf_fini(&self->tickets);
     aborts_fini(&self->aborts);
     if (self->wake_fd >= 0)
         close(self->wake_fd);

@@ -18,6 +18,7 @@
 #include "engine/engine.h"
 #include "engine/iopub.h"
 #include "engine/pulse.h"
+#include "net/shm.h"
 
 enum { SHELL_MUX, SHELL_TASK, SHELL_BROADCAST, N_SHELL };
 
@@ -34,6 +35,7 @@ struct queued {
     struct job job; // owns one reference to msg
     struct net_sock *sock;
     bool abort;
+    bool incomplete; // buffers in shared memory could not be had
 };
 
 /* Work one thread leaves to the other. */
@@ -59,6 +61,7 @@ struct engine {
     struct sender sender;
     struct session *signer;
     struct buf metadata, content;  // of the reply being made
+    struct buf tickets;            // of its buffers
     struct net_sock *registration; // the control thread's once it runs
 
     pthread_mutex_t shell_lock; // guards to the next blank line; not held
@@ -92,6 +95,7 @@ struct engine {
     char reason[64]; // for the lifeline
 
     // Any thread.
+    struct shm *shm; // NULL: all goes through the sockets
     struct iopub iopub;
     struct capture capture;
     struct channel *to_main, *to_control; // struct errand

@@ -185,6 +185,8 @@ take_content(struct engine *self, struct span content, rh_error *err)
         || self->hb_period_ms > INT32_MAX)
         self->hb_period_ms = 3000; // the protocol's default
     take_offer(self, f[4].value);
+    if (shm_join(&self->shm, f[4].value, span_str(self->uuid), err) < 0)
+        log_debug("%s", err->text);
     return 0;
 }
 

@@ -22,6 +22,10 @@
 
 #define CLEARING ULONG_MAX // job number of a clear, which is no job
 
+static const char no_buffers[] =
+    "the engine could not map the arguments from shared memory: see its log; "
+    "ipcontroller --IPController.shared_memory=False does without";
+
 static void
 drop_message(struct msg *m, const rh_error *err)
 {
@@ -37,6 +41,10 @@ admit(struct engine *self, struct msg *m, struct queued *out)
 
     if (rc == 0)
         rc = session_admit(self->verifier, m, &err);
+    if (rc == 0 && shm_take(self->shm, NULL, &m, &err) < 0) {
+        out->incomplete = true; // it has to be answered all the same
+        log_warn("a request is incomplete: %s", err.text);
+    }
     if (rc == 0)
         rc = scan_header(msg_part(m, MSG_HEADER), &out->job.header, &err);
     if (rc < 0) {
@@ -180,7 +188,7 @@ next(struct engine *self, struct queued *out)
 
 static int
 send_reply(struct engine *self, const struct queued *q, struct span metadata,
-           struct span content, const struct outcome *result)
+           struct span content, struct outcome *result)
 {
     char type[128];
     struct msg *m = NULL;
@@ -190,6 +198,10 @@ send_reply(struct engine *self, const struct queued *q, struct span metadata,
 
     if (rc < 0)
         return rc;
+    buf_clear(&self->tickets);
+    if (result)
+        shm_put(self->shm, result->buffer, result->owner, result->n_buffers,
+                &self->tickets);
     rc = compose(&self->sender,
                  &(struct draft){
                      .ident = request->frame,
@@ -207,15 +219,17 @@ send_reply(struct engine *self, const struct queued *q, struct span metadata,
     if (rc == 0)
         rc = net_send(q->sock, NULL, 0, m, 0, &err);
     msg_unref(&m);
-    if (rc < 0)
+    if (rc < 0) {
+        shm_put_back(self->shm, &self->tickets);
         log_error("sending a reply: %s", err.text);
+    }
     return rc;
 }
 
 /* The one place that answers a request. */
 static void
 answer(struct engine *self, const struct queued *q,
-       const struct reply_facts *facts, const struct outcome *result)
+       const struct reply_facts *facts, struct outcome *result)
 {
     static const struct outcome failed = {.status = OUTCOME_ERROR};
     struct span request_metadata = msg_part(q->job.msg, MSG_METADATA);
@@ -382,7 +396,9 @@ run(struct engine *self, struct queued *q)
         msg_unref(&q->job.msg);
         return;
     }
-    if (facts.method && facts.method[0] == 'a')
+    if (q->incomplete)
+        outcome_fail(&result, "RuntimeError", no_buffers);
+    else if (facts.method && facts.method[0] == 'a')
         run_apply(self, q, &result);
     else
         run_other(self, q, &result);

@@ -182,6 +182,8 @@ lend_one(struct lend *self, struct rh_client *client, PyObject *item)
     }
     lent->view = *view;
     lent->client = client_ref(client);
+    if (client->shm && buffer->n >= SHM_MIN)
+        self->bytes += buffer->n; // it will be copied
     buffer->release = give_back;
     buffer->arg = lent;
     self->n++;
@@ -228,4 +230,43 @@ lend_fini(struct lend *self)
     mem_free(self->view);
     mem_free(self->buffer);
     Py_CLEAR(self->items);
+}
+
+/* A new reference: a view of shared memory, or the object itself. */
+static PyObject *
+share_one(struct core_state *st, struct rh_client *client, PyObject *item)
+{
+    struct msg *m = NULL;
+    PyObject *shared = NULL;
+    Py_buffer view;
+
+    if (PyObject_GetBuffer(item, &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    if (client->shm && (size_t)view.len >= SHM_MIN) {
+        Py_BEGIN_ALLOW_THREADS m =
+            shm_share(client->shm, span_of(view.buf, (size_t)view.len));
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&view);
+    if (!m) {
+        Py_INCREF(item);
+        return item;
+    }
+    shared = frame_view(st, m, 0);
+    msg_unref(&m);
+    return shared;
+}
+
+PyObject *
+lend_share(struct core_state *st, struct rh_client *client, PyObject *buffers)
+{
+    PyObject *list = PySequence_List(buffers);
+
+    for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(list); i++) {
+        PyObject *shared = share_one(st, client, PyList_GET_ITEM(list, i));
+
+        if (!shared || PyList_SetItem(list, i, shared) < 0)
+            Py_CLEAR(list);
+    }
+    return list;
 }

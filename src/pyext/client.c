@@ -469,6 +469,22 @@ Client_submit(PyObject *op, PyTypeObject *cls, PyObject *const *args,
 }
 
 static PyObject *
+Client_share(PyObject *op, PyTypeObject *cls, PyObject *const *args,
+             Py_ssize_t nargs, PyObject *kwnames)
+{
+    struct rh_client *client = client_of(op, cls);
+
+    (void)kwnames;
+    if (!client)
+        return NULL;
+    if (nargs != 1) {
+        PyErr_SetString(PyExc_TypeError, "share() takes one sequence");
+        return NULL;
+    }
+    return lend_share(core_state(cls), client, args[0]);
+}
+
+static PyObject *
 Client_broadcast_parts(PyObject *op, PyTypeObject *cls, PyObject *const *args,
                        Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -835,6 +851,8 @@ static PyMethodDef Client_methods[] = {
            "       buffers=(), /, *, track=False, msg_id=None, expect=None,\n"
            "       coalescing=False)\n--\n\n"
            "Send one request; never waits for the network."),
+    METHOD(share, "share($self, buffers, /)\n--\n\n"
+                  "The same buffers, to be sent several times."),
     METHOD(broadcast_parts, "broadcast_parts($self, request, /)\n--\n\n"
                             "The requests that a broadcast is made of."),
     METHOD(wait, "wait($self, requests, timeout=None, /, *, count=-1,\n"

@@ -53,6 +53,11 @@ struct lend {
 };
 int lend_init(struct lend *self, struct rh_client *client, PyObject *buffers);
 void lend_fini(struct lend *self);
+/* The same buffers as a list; large ones as views of shared memory, if it can
+ * be had, which submissions need not copy.
+ */
+PyObject *lend_share(struct core_state *st, struct rh_client *client,
+                     PyObject *buffers);
 /* Let go of the Python buffers that the client is done with.  Cheap if there
  * are none.
  */

@@ -60,6 +60,8 @@ class DirectView(View):
         send = self.client._send
         metadata = self._metadata(label)
         kind = msg_type.partition("_")[0]
+        if len(uuids) > 1 and bufs:
+            bufs = self.client._core.share(bufs)
         return [
             send(MUX, uuid, msg_type, content, metadata, bufs, kind, label, track, self)
             for uuid in uuids

@@ -1,1 +1,2 @@
 rh_unit_test(net socket base wire)
+rh_unit_test(net shm base wire)
