@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 240
 
 
-def blocks(language: str) -> list[str]:
-    text = (ROOT / "README.md").read_text()
+def blocks(language: str, path: Path = ROOT / "README.md") -> list[str]:
+    text = path.read_text()
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
@@ -32,8 +32,9 @@ def empty(tmp_path, monkeypatch):
     subprocess.run(["ipcluster", "stop", "--all"], timeout=PATIENCE, check=False)
 
 
-def run_doctest(text: str) -> doctest.TestResults:
-    test = doctest.DocTestParser().get_doctest(text, {}, "README.md", "README.md", 0)
+def run_doctest(text: str, name: str = "README.md") -> doctest.TestResults:
+    names = {"__name__": "__main__"}
+    test = doctest.DocTestParser().get_doctest(text, names, name, name, 0)
     report: list[str] = []
     results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(
         test, out=report.append
