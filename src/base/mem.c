@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 // initial-exec: a plain load even inside a shared object.
 static _Thread_local long fail_after
@@ -55,6 +56,27 @@ void *
 mem_zalloc(size_t n, size_t size)
 {
     return !total(n, size, &n) || must_fail() ? NULL : calloc(1, n);
+}
+
+void *
+mem_alloc_aligned(size_t align, size_t size)
+{
+    return must_fail() ? NULL : aligned_alloc(align, size);
+}
+
+void *
+mem_zalloc_huge(size_t n, size_t size)
+{
+    const uintptr_t page = 2U << 20;
+    void *p = mem_zalloc(n, size);
+    uintptr_t from = ((uintptr_t)p + page - 1) & ~(page - 1);
+    uintptr_t to = p ? ((uintptr_t)p + n * size) & ~(page - 1) : 0;
+
+    // Only a wish: the whole pages inside, before anybody touches them.
+    if (to > from)
+        (void)madvise((char *)p + (from - (uintptr_t)p), to - from,
+                      MADV_HUGEPAGE);
+    return p;
 }
 
 void *

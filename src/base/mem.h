@@ -9,8 +9,13 @@
 
 #include <stddef.h>
 
-void *mem_alloc(size_t size);                     // NULL: out of memory
-void *mem_zalloc(size_t n, size_t size);          // zeroed array
+void *mem_alloc(size_t size);                       // NULL: out of memory
+void *mem_zalloc(size_t n, size_t size);            // zeroed array
+void *mem_alloc_aligned(size_t align, size_t size); // a multiple of align
+/* For tables of megabytes that are read at random: on large pages, if the
+ * system has them.
+ */
+void *mem_zalloc_huge(size_t n, size_t size);
 void *mem_resize(void *p, size_t n, size_t size); // p stays valid on NULL
 void *mem_dup(const void *p, size_t n);           // n == 0 gives 1 byte
 char *mem_strdup(const char *s);                  // NULL in, NULL out

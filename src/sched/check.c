@@ -257,10 +257,10 @@ check_engines(struct sched *s)
 static void
 check_sets(struct sched *s, size_t in_sets)
 {
-    struct id_node *node = NULL;
+    struct id_node *node;
     size_t at = 0, waiting = 0, idle = 0, exclude = 0;
 
-    while ((node = ids_next(&s->sets, &at, node))) {
+    while ((node = ids_next(&s->sets, &at))) {
         const struct set *set = (const struct set *)(const void *)node;
         uint32_t live = 0;
 
@@ -322,10 +322,10 @@ void
 sched_check(struct sched *s)
 {
     struct tally tally = {{0}, 0, 0, 0, 0, 0};
-    struct id_node *node = NULL;
+    struct id_node *node;
     size_t at = 0, n = 0;
 
-    while ((node = ids_next(&s->live, &at, node))) {
+    while ((node = ids_next(&s->live, &at))) {
         check_task(s, (struct task *)(void *)node, &tally);
         n++;
     }

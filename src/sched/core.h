@@ -23,6 +23,7 @@
 #include "sched/done.h"
 #include "sched/ids.h"
 #include "sched/pheap.h"
+#include "sched/pool.h"
 #include "sched/sched.h"
 
 #define RETRY_MS 20 // after the port refused something
@@ -257,6 +258,7 @@ struct sched {
     int64_t now, armed;
     uint64_t hash_key[2], random;
 
+    struct pool tasks;
     struct ids live; // tasks that are not OVER
     struct done done;
     struct map clients;
@@ -311,6 +313,16 @@ task_waits(const struct task *t)
 {
     return t->state == TASK_DEPS || t->state == TASK_READY
            || t->state == TASK_DELAYED;
+}
+
+/* With a million tasks every one that is looked at is a cache miss; so who
+ * knows which comes next says so before doing something else.
+ */
+static inline void
+task_prefetch(const struct task *t)
+{
+    for (size_t at = 0; at < sizeof(*t); at += 63)
+        __builtin_prefetch((const char *)t + at);
 }
 
 /* It comes back from an engine for another try. */
@@ -428,7 +440,8 @@ int64_t queue_key(struct sched *s, struct flow *flow);
 void queue_push(struct sched *s, struct task *t);         // READY, unrestricted
 void queue_remove(struct sched *s, struct task *t);       // from any queue
 void queue_passed(struct sched *s, const struct task *t); // dispatched
-struct task *queue_first(const struct sched *s);          // unrestricted; NULL
+void queue_look_ahead(const struct flow *flow);
+struct task *queue_first(const struct sched *s); // unrestricted; NULL
 struct task *queue_best(const struct sched *s, const struct engine *e);
 
 /* set.c */

@@ -65,6 +65,18 @@ find(const struct done *self, const uint64_t h[2])
     return i;
 }
 
+void
+done_prefetch(const struct done *self, const uint64_t h[2])
+{
+    const struct done_entry *chunk = self->chunk[self->next / CHUNK];
+
+    __builtin_prefetch(&self->slot[(uint32_t)h[0] & (self->cap - 1)]);
+    // The entry that is the next to go.
+    if (self->next < self->window && chunk && chunk[self->next % CHUNK].used)
+        __builtin_prefetch(&self->slot[(uint32_t)chunk[self->next % CHUNK].h[0]
+                                       & (self->cap - 1)]);
+}
+
 const struct done_entry *
 done_get(const struct done *self, const uint64_t h[2])
 {
@@ -91,7 +103,7 @@ static int
 double_slots(struct done *self)
 {
     size_t cap = self->cap * 2, mask = cap - 1;
-    struct done_slot *slot = mem_zalloc(cap, sizeof(*slot));
+    struct done_slot *slot = mem_zalloc_huge(cap, sizeof(*slot));
 
     if (!slot)
         return RH_ENOMEM;

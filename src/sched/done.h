@@ -36,6 +36,8 @@ int done_init(struct done *self, size_t window); // RH_ENOMEM
 void done_fini(struct done *self);
 const struct done_entry *done_get(const struct done *self,
                                   const uint64_t h[2]); // NULL: unknown
+/* The lines that done_get, or done_add, will need. */
+void done_prefetch(const struct done *self, const uint64_t h[2]);
 void done_add(struct done *self, const uint64_t h[2], bool ok, uint32_t engine);
 
 #endif /* SCHED_DONE_H */

@@ -1,14 +1,14 @@
-/* ids.c - SipHash-2-4 with 128 bits of result, and the linear hash table
+/* ids.c - SipHash-2-4 with 128 bits of result, and the table
  *
- * Invariants: every node is in the chain of home(h); min_buckets <= n_bucket
- * <= cap; base <= n_bucket < 2 * base.
+ * Invariants: every node has one slot; between a slot and its home no slot is
+ * free; n < cap.
  */
 #include "sched/ids.h"
 
 #include "base/mem.h"
 #include "roundhouse/error.h"
 
-#define MIN_BUCKETS 64 // a power of two
+#define MIN_SLOTS 256 // a power of two, and of four
 
 static inline uint64_t
 rotl(uint64_t x, int by)
@@ -74,130 +74,101 @@ int
 ids_init(struct ids *self)
 {
     *self = (struct ids){
-        .bucket = mem_zalloc(MIN_BUCKETS, sizeof(struct id_node *)),
-        .n_bucket = MIN_BUCKETS,
-        .cap = MIN_BUCKETS,
-        .base = MIN_BUCKETS,
+        .slot = mem_zalloc(MIN_SLOTS, sizeof(struct id_slot)),
     };
-    return self->bucket ? 0 : RH_ENOMEM;
+    if (!self->slot)
+        return RH_ENOMEM;
+    self->cap = MIN_SLOTS;
+    return 0;
 }
 
 void
 ids_fini(struct ids *self)
 {
-    mem_free(self->bucket);
+    mem_free(self->slot);
     *self = (struct ids){0};
-}
-
-static inline size_t
-home(const struct ids *self, uint64_t h)
-{
-    size_t i = (size_t)h & (2 * self->base - 1);
-
-    return i < self->n_bucket ? i : i - self->base;
 }
 
 struct id_node *
 ids_get(const struct ids *self, const uint64_t h[2])
 {
-    struct id_node *node = self->bucket[home(self, h[0])];
+    size_t mask = self->cap - 1, i = h[0] & mask;
 
-    while (node && (node->h[0] != h[0] || node->h[1] != h[1]))
-        node = node->next;
-    return node;
+    for (; self->slot[i].node; i = (i + 1) & mask)
+        if (self->slot[i].h0 == h[0] && self->slot[i].node->h[1] == h[1])
+            return self->slot[i].node;
+    return NULL;
 }
 
-static void
+/* In the order of homes, so both tables are walked from start to end. */
+static int
 resize(struct ids *self, size_t cap)
 {
-    struct id_node **p =
-        mem_resize(self->bucket, cap, sizeof(struct id_node *));
+    struct id_slot *slot = mem_zalloc_huge(cap, sizeof(*slot));
 
-    if (p) {
-        self->bucket = p;
-        self->cap = cap;
-    }
-}
+    if (!slot)
+        return RH_ENOMEM;
+    for (size_t i = 0; i < self->cap; i++) {
+        size_t to = self->slot[i].h0 & (cap - 1);
 
-/* Add the bucket n_bucket and move into it what belongs there. */
-static void
-split(struct ids *self)
-{
-    size_t to = self->n_bucket;
-    struct id_node **from;
-
-    if (to == self->cap)
-        resize(self, self->cap * 2);
-    if (to == self->cap)
-        return; // no memory: longer chains
-    from = &self->bucket[to - self->base];
-    self->bucket[to] = NULL;
-    while (*from) {
-        struct id_node *node = *from;
-
-        if (((size_t)node->h[0] & (2 * self->base - 1)) != to) {
-            from = &node->next;
+        if (!self->slot[i].node)
             continue;
-        }
-        *from = node->next;
-        node->next = self->bucket[to];
-        self->bucket[to] = node;
+        while (slot[to].node)
+            to = (to + 1) & (cap - 1);
+        slot[to] = self->slot[i];
     }
-    if (++self->n_bucket == 2 * self->base)
-        self->base *= 2;
+    mem_free(self->slot);
+    self->slot = slot;
+    self->cap = cap;
+    return 0;
 }
 
-/* Give the last bucket's nodes back to the one it was split from. */
-static void
-merge(struct ids *self)
+int
+ids_reserve(struct ids *self)
 {
-    struct id_node **end, *last = self->bucket[--self->n_bucket];
-
-    if (self->n_bucket < self->base)
-        self->base /= 2;
-    end = &self->bucket[self->n_bucket - self->base];
-    while (*end)
-        end = &(*end)->next;
-    *end = last;
-    if (self->n_bucket < self->cap / 4)
-        resize(self, self->cap / 2);
+    // Without memory to grow it gets slower; one slot must stay free.
+    if (self->n < self->cap / 4 * 3 || resize(self, self->cap * 2) == 0
+        || self->n < self->cap - 1)
+        return 0;
+    return RH_ENOMEM;
 }
 
 void
 ids_add(struct ids *self, struct id_node *node)
 {
-    struct id_node **at = &self->bucket[home(self, node->h[0])];
+    size_t mask = self->cap - 1, i = node->h[0] & mask;
 
-    node->next = *at;
-    *at = node;
-    if (++self->n > self->n_bucket)
-        split(self);
+    while (self->slot[i].node)
+        i = (i + 1) & mask;
+    self->slot[i] = (struct id_slot){node->h[0], node};
+    self->n++;
 }
 
 void
 ids_del(struct ids *self, struct id_node *node)
 {
-    struct id_node **at = &self->bucket[home(self, node->h[0])];
+    size_t mask = self->cap - 1, i = node->h[0] & mask;
 
-    while (*at != node)
-        at = &(*at)->next;
-    *at = node->next;
-    node->next = NULL;
+    while (self->slot[i].node != node)
+        i = (i + 1) & mask;
+    // Close the gap: move back whatever probed past it.
+    for (size_t j = (i + 1) & mask; self->slot[j].node; j = (j + 1) & mask)
+        if (((j - self->slot[j].h0) & mask) >= ((j - i) & mask)) {
+            self->slot[i] = self->slot[j];
+            i = j;
+        }
+    self->slot[i] = (struct id_slot){0, NULL};
     self->n--;
-    // Four at a time, or the table would never become a quarter full again.
-    for (int i = 0;
-         i < 4 && self->n < self->n_bucket / 4 && self->n_bucket > MIN_BUCKETS;
-         i++)
-        merge(self);
+    if (self->cap > MIN_SLOTS && self->n < self->cap / 16)
+        (void)resize(self, self->cap / 4); // else it stays large
 }
 
 struct id_node *
-ids_next(const struct ids *self, size_t *at, struct id_node *node)
+ids_next(const struct ids *self, size_t *at)
 {
-    if (node && node->next)
-        return node->next;
-    while (*at < self->n_bucket) {
-        node = self->bucket[(*at)++];
+    while (*at < self->cap) {
+        struct id_node *node = self->slot[(*at)++].node;
+
         if (node)
             return node;
     }

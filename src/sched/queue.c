@@ -216,6 +216,18 @@ queue_remove(struct sched *s, struct task *t)
     t->queued = Q_NONE;
 }
 
+/* Its first task goes next, and then the second. */
+void
+queue_look_ahead(const struct flow *flow)
+{
+    const struct list *first = flow->fifo.next;
+
+    if (first == &flow->fifo || first->next == &flow->fifo)
+        return;
+    __builtin_prefetch(fifo_first(flow)->msg);
+    task_prefetch(LIST_ENTRY(first->next, struct task, q.line.link));
+}
+
 struct task *
 queue_first(const struct sched *s)
 {

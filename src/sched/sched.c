@@ -74,6 +74,7 @@ init_state(struct sched *s)
     map_init(&s->engines);
     heap_init(&s->excluding);
     place_init(&s->place);
+    pool_init(&s->tasks, sizeof(struct task));
     s->armed = s->answer_at = NEVER;
     s->n_serials = 1;
     s->pace_us = -1;
@@ -142,20 +143,15 @@ void
 sched_free(struct sched **self_p)
 {
     struct sched *s = *self_p;
-    struct id_node *node = NULL, *next;
+    struct id_node *node;
     size_t at = 0;
 
     if (!s)
         return;
-    while (s->live.bucket && (node = ids_next(&s->live, &at, node)))
+    while ((node = ids_next(&s->live, &at)))
         graph_forget((struct task *)(void *)node);
-    at = 0;
-    if (s->live.bucket)
-        node = ids_next(&s->live, &at, NULL);
-    for (; node; node = next) {
-        next = ids_next(&s->live, &at, node);
+    for (at = 0; (node = ids_next(&s->live, &at));)
         task_free(s, (struct task *)(void *)node);
-    }
     free_list(s, &s->finishing);
     free_list(s, &s->answering);
     sets_fini(s);
@@ -163,6 +159,7 @@ sched_free(struct sched **self_p)
     clients_fini(s);
     place_fini(&s->place);
     ids_fini(&s->live);
+    pool_fini(&s->tasks);
     done_fini(&s->done);
     mem_free(s->serials);
     mem_free(s);
@@ -264,10 +261,49 @@ event_done(struct sched *s)
     set_alarm(s);
 }
 
+/* ---- ids --------------------------------------------------------------- */
+
+struct name {
+    struct span id;
+    uint64_t h[2];
+};
+
+/* Headers nearly always begin with their id.  Guessing it lets memory be
+ * fetched while the header is read as it should be.
+ */
+static struct name
+guess(const struct sched *s, struct span header)
+{
+    static const char start[] = "{\"msg_id\": \"";
+    const size_t skip = sizeof(start) - 1;
+    struct name name = {.id = SPAN_NONE};
+    const uint8_t *end = NULL;
+
+    if (header.n > skip && memcmp(header.p, start, skip) == 0)
+        end = memchr(header.p + skip, '"', header.n - skip);
+    if (!end)
+        return name;
+    name.id = span_of(header.p + skip, (size_t)(end - header.p) - skip);
+    id_hash(s->hash_key, name.id, name.h);
+    ids_prefetch(&s->live, name.h);
+    done_prefetch(&s->done, name.h);
+    return name;
+}
+
+/* Now it is known. */
+static void
+name_is(const struct sched *s, struct name *name, struct span id)
+{
+    if (id.p != name->id.p || id.n != name->id.n)
+        id_hash(s->hash_key, id, name->h);
+    name->id = id;
+}
+
 /* ---- submission -------------------------------------------------------- */
 
 static int
-read_request(const struct msg *m, struct span *id, rh_error *err)
+read_request(const struct sched *s, const struct msg *m, struct name *name,
+             rh_error *err)
 {
     struct header_view header;
     int rc;
@@ -275,10 +311,11 @@ read_request(const struct msg *m, struct span *id, rh_error *err)
     if (m->i_delim == MSG_NO_DELIM || m->i_delim == 0)
         return rh_fail(err, RH_EPROTO,
                        "a task without the ident of its client");
+    *name = guess(s, msg_part(m, MSG_HEADER));
     rc = scan_header(msg_part(m, MSG_HEADER), &header, err);
     if (rc < 0)
         return rc == RH_ENOMEM ? rc : RH_EPROTO;
-    *id = header.msg_id;
+    name_is(s, name, header.msg_id);
     return 0;
 }
 
@@ -345,19 +382,17 @@ sched_on_submit(struct sched *s, struct msg *m, int64_t now, rh_error *err)
     struct wish wish = {0};
     const char *ename;
     struct task *t;
-    struct span id = SPAN_NONE;
-    uint64_t h[2];
-    int rc = read_request(m, &id, err);
+    struct name name;
+    int rc = read_request(s, m, &name, err);
 
     if (rc < 0)
         return rc;
     s->now = now;
-    id_hash(s->hash_key, id, h);
-    ename = refusal(s, id, h, wish.text, sizeof(wish.text));
+    ename = refusal(s, name.id, name.h, wish.text, sizeof(wish.text));
     if (ename)
-        return refuse(s, m, id, ename, wish.text, err);
-    if (task_new(s, m, id, h, &t, &wish) < 0)
-        return refuse(s, m, id, "MemoryError",
+        return refuse(s, m, name.id, ename, wish.text, err);
+    if (task_new(s, m, name.id, name.h, &t, &wish) < 0)
+        return refuse(s, m, name.id, "MemoryError",
                       "the scheduler has no memory for another task; submit "
                       "it again when fewer are waiting",
                       err);
@@ -429,6 +464,12 @@ read_status(struct reply *r, rh_error *err)
     return 0;
 }
 
+static struct task *
+oldest_of(const struct engine *e)
+{
+    return LIST_ENTRY(e->running.next, struct task, q.line.link);
+}
+
 /* Find out what the reply says, and about which task. */
 static int
 read_reply(struct sched *s, struct msg *m, struct reply *r, rh_error *err)
@@ -436,13 +477,17 @@ read_reply(struct sched *s, struct msg *m, struct reply *r, rh_error *err)
     struct scan_field f[] = {{"msg_id", SPAN_NONE}};
     struct buf scratch = {0}; // an id with escapes is none of ours
     struct span id = SPAN_NONE;
-    uint64_t h[2];
+    struct name name;
     int rc;
 
     *r = (struct reply){.m = m};
     if (m->i_delim == MSG_NO_DELIM || m->i_delim < 2)
         return rh_fail(err, RH_EPROTO,
                        "a reply without the names of engine and client");
+    r->e = engine_find(s, m->frame[0]);
+    if (r->e && r->e->load) // most likely it is about its oldest task
+        task_prefetch(oldest_of(r->e));
+    name = guess(s, msg_part(m, MSG_PARENT));
     rc = scan_object(msg_part(m, MSG_PARENT), f, 1, err);
     if (rc >= 0)
         rc = scan_string(f[0].value, &scratch, &id);
@@ -456,15 +501,15 @@ read_reply(struct sched *s, struct msg *m, struct reply *r, rh_error *err)
                        "a reply from engine %.*s without a usable parent or "
                        "metadata",
                        (int)m->frame[0].n, (const char *)m->frame[0].p);
-    id_hash(s->hash_key, id, h);
-    r->t = (struct task *)(void *)ids_get(&s->live, h);
-    r->e = engine_find(s, m->frame[0]);
+    name_is(s, &name, id);
+    r->t = (struct task *)(void *)ids_get(&s->live, name.h);
     if (!r->t)
         return rh_fail(err, RH_ENOENT,
                        "engine %.*s replied to task %.*s, which is unknown or "
                        "finished",
                        (int)m->frame[0].n, (const char *)m->frame[0].p,
                        (int)id.n, (const char *)id.p);
+    __builtin_prefetch(r->t->msg); // to be freed
     if (!r->e || r->t->state != TASK_RUNNING || r->t->engine != r->e)
         return rh_fail(err, RH_ESTATE,
                        "engine %.*s replied to task %.*s, which is not there "

@@ -107,7 +107,8 @@ set_new(struct sched *s, const struct limits *limits, const uint64_t h[2])
     self->n = limits->n;
     self->serial = (uint32_t *)(void *)((char *)self->member + members);
     memcpy(self->serial, limits->serial, serials);
-    if (self->exclude && heap_push(&s->excluding, &self->top, NEVER) < 0) {
+    if (ids_reserve(&s->sets) < 0
+        || (self->exclude && heap_push(&s->excluding, &self->top, NEVER) < 0)) {
         mem_free(self);
         return NULL;
     }
@@ -277,14 +278,11 @@ set_engine_lost(struct sched *s, struct engine *e)
 void
 sets_fini(struct sched *s)
 {
-    struct id_node *node, *next;
+    struct id_node *node;
     size_t at = 0;
 
-    node = s->sets.bucket ? ids_next(&s->sets, &at, NULL) : NULL;
-    for (; node; node = next) {
-        next = ids_next(&s->sets, &at, node);
+    while ((node = ids_next(&s->sets, &at)))
         mem_free(node);
-    }
     ids_fini(&s->sets);
     heap_fini(&s->excluding);
 }

@@ -17,9 +17,9 @@
 /* ---- creation ---------------------------------------------------------- */
 
 static struct task *
-allocate(struct msg *m, struct span id, const uint64_t h[2])
+allocate(struct sched *s, struct msg *m, struct span id, const uint64_t h[2])
 {
-    struct task *t = mem_zalloc(1, sizeof(*t));
+    struct task *t = pool_take(&s->tasks);
 
     if (!t)
         return NULL;
@@ -33,7 +33,7 @@ allocate(struct msg *m, struct span id, const uint64_t h[2])
 }
 
 static void
-release(struct task *t)
+release(struct sched *s, struct task *t)
 {
     if (t->extra) {
         mem_free(t->extra->target);
@@ -41,24 +41,26 @@ release(struct task *t)
         mem_free(t->extra);
     }
     msg_unref(&t->msg);
-    mem_free(t);
+    pool_give(&s->tasks, t);
 }
 
 int
 task_new(struct sched *s, struct msg *m, struct span id, const uint64_t h[2],
          struct task **out, struct wish *wish)
 {
-    struct task *t = allocate(m, id, h);
+    struct task *t = allocate(s, m, id, h);
     int rc, priority;
 
     if (!t)
         return RH_ENOMEM;
     rc = meta_read(s, t, &priority, wish);
     if (rc >= 0)
+        rc = ids_reserve(&s->live);
+    if (rc >= 0)
         t->flow = flow_get(s, m->frame[0], priority);
     if (!t->flow) {
         graph_drop(t); // its edges are not linked yet
-        release(t);
+        release(s, t);
         return RH_ENOMEM;
     }
     // Nothing below can fail.
@@ -84,7 +86,7 @@ task_free(struct sched *s, struct task *t)
     }
     graph_drop(t);
     flow_unref(s, t->flow);
-    release(t);
+    release(s, t);
 }
 
 /* ---- states ------------------------------------------------------------ */
@@ -275,6 +277,7 @@ task_dispatch(struct sched *s, struct task *t, struct engine *e)
         return rc;
     }
     queue_remove(s, t);
+    queue_look_ahead(t->flow);
     disarm(s, t);
     queue_passed(s, t);
     set_state(s, t, TASK_RUNNING);

@@ -5,6 +5,7 @@
 #include "sched/done.h"
 #include "sched/ids.h"
 #include "sched/pheap.h"
+#include "sched/pool.h"
 #include "support.h"
 
 static uint64_t state = 1;
@@ -85,6 +86,50 @@ test_pheap_sorts(void **unused)
     free(node);
 }
 
+/* ---- pool -------------------------------------------------------------- */
+
+/* Objects do not overlap, are zeroed, and are all that memory is needed for. */
+static void
+test_pool(void **unused)
+{
+    enum { N = 5000, SIZE = 152 };
+    static uint8_t *object[N];
+    struct pool pool;
+    size_t n = 0;
+
+    (void)unused;
+    pool_init(&pool, SIZE);
+    for (int step = 0; step < 60000; step++) {
+        // Up, down, and up again.
+        bool take = step / 10000 % 2 ? dice(10) < 3 : dice(10) < 7;
+
+        if (take && n < N) {
+            uint8_t *p = object[n++] = pool_take(&pool);
+
+            assert_non_null(p);
+            for (int i = 0; i < SIZE; i++)
+                assert_int_equal(p[i], 0);
+            memset(p, (int)(n % 255) + 1, SIZE);
+        } else if (!take && n) {
+            size_t i = dice(3) ? dice((uint32_t)n) : 0;
+
+            for (int k = 1; k < SIZE; k++)
+                assert_int_equal(object[i][k], object[i][0]);
+            pool_give(&pool, object[i]);
+            object[i] = object[--n];
+        }
+    }
+    while (n)
+        pool_give(&pool, object[--n]);
+    assert_true(pool.n_empty <= 2);
+    mem_fail_after(0);
+    object[0] = pool_take(&pool);
+    mem_fail_after(-1);
+    if (object[0])
+        pool_give(&pool, object[0]);
+    pool_fini(&pool);
+}
+
 /* ---- ids --------------------------------------------------------------- */
 
 static void
@@ -129,11 +174,12 @@ test_ids_grow_and_shrink(void **unused)
     for (uint32_t i = 0; i < N; i++) {
         name_hash(i, node[i].h);
         assert_null(ids_get(&ids, node[i].h));
+        assert_int_equal(ids_reserve(&ids), 0);
         ids_add(&ids, &node[i]);
     }
     assert_int_equal(ids.n, N);
-    assert_in_range(ids.n_bucket, N / 2, N);
-    most = ids.n_bucket;
+    assert_in_range(ids.cap, N, 3 * N);
+    most = ids.cap;
     for (uint32_t i = 0; i < N; i++)
         assert_ptr_equal(ids_get(&ids, node[i].h), &node[i]);
     for (uint32_t i = 0; i < N; i++) {
@@ -143,33 +189,36 @@ test_ids_grow_and_shrink(void **unused)
             assert_ptr_equal(ids_get(&ids, node[i + 1].h), &node[i + 1]);
     }
     assert_int_equal(ids.n, 0);
-    assert_true(ids.n_bucket < most / 8);
-    assert_true(ids.cap < most / 2);
+    assert_true(ids.cap < most / 8);
     ids_fini(&ids);
     free(node);
 }
 
 static void
-test_ids_work_without_memory_to_grow(void **unused)
+test_ids_without_memory_to_grow(void **unused)
 {
     enum { N = 1000 };
-    struct id_node *node = calloc(N, sizeof(*node)), *i = NULL;
+    struct id_node *node = calloc(N, sizeof(*node));
     struct ids ids;
-    size_t at = 0, n = 0;
+    size_t at = 0;
+    uint32_t n = 0;
 
     (void)unused;
     assert_int_equal(ids_init(&ids), 0);
     mem_fail_after(0);
-    for (uint32_t k = 0; k < N; k++) {
-        name_hash(k, node[k].h);
-        ids_add(&ids, &node[k]);
+    for (; n < N && ids_reserve(&ids) == 0; n++) {
+        name_hash(n, node[n].h);
+        ids_add(&ids, &node[n]);
     }
     mem_fail_after(-1);
-    for (uint32_t k = 0; k < N; k++)
+    assert_int_equal(n, 255); // full but for one
+    for (uint32_t k = 0; k < n; k++)
         assert_ptr_equal(ids_get(&ids, node[k].h), &node[k]);
-    while ((i = ids_next(&ids, &at, i)))
-        n++;
-    assert_int_equal(n, N);
+    name_hash(n, node[n].h);
+    assert_null(ids_get(&ids, node[n].h));
+    while (ids_next(&ids, &at))
+        n--;
+    assert_int_equal(n, 0);
     ids_fini(&ids);
     free(node);
 }
@@ -261,8 +310,9 @@ main(void)
         cmocka_unit_test(test_pheap_is_always_ordered),
         cmocka_unit_test(test_pheap_sorts),
         cmocka_unit_test(test_hash_is_siphash),
+        cmocka_unit_test(test_pool),
         cmocka_unit_test(test_ids_grow_and_shrink),
-        cmocka_unit_test(test_ids_work_without_memory_to_grow),
+        cmocka_unit_test(test_ids_without_memory_to_grow),
         cmocka_unit_test(test_done_keeps_the_last),
         cmocka_unit_test(test_done_without_memory),
         cmocka_unit_test(test_done_may_keep_nothing),
