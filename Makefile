@@ -56,6 +56,8 @@ build/clang/build.ninja: CMakeLists.txt $(STAMP)/venv
 	$(call configure,-DCMAKE_C_COMPILER=clang)
 build/asan/build.ninja: CMakeLists.txt $(STAMP)/venv
 	$(call configure,-DCMAKE_C_COMPILER=gcc -DCMAKE_BUILD_TYPE=Debug -DRH_SANITIZE=address$(comma)undefined -DRH_PYTHON=OFF)
+build/tsan/build.ninja: CMakeLists.txt $(STAMP)/venv
+	$(call configure,-DCMAKE_C_COMPILER=gcc -DCMAKE_BUILD_TYPE=Debug -DRH_SANITIZE=thread -DRH_PYTHON=OFF)
 build/fuzz/build.ninja: CMakeLists.txt $(STAMP)/venv
 	$(call configure,-DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DRH_SANITIZE=address$(comma)undefined -DRH_FUZZ=ON -DRH_PYTHON=OFF)
 comma := ,
@@ -88,6 +90,12 @@ asan: asan-unit ## all tests with address and undefined-behaviour sanitizers
 
 asan-unit: build/asan/.built ## of these, the C unit tests
 	ctest --test-dir build/asan --output-on-failure -j $(JOBS)
+
+# ZeroMQ and OpenSSL are not instrumented: what they do is not looked at.
+.PHONY: tsan
+tsan: build/tsan/.built ## C unit tests that have threads, with the thread sanitizer
+	TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" \
+	    ctest --test-dir build/tsan --output-on-failure -j $(JOBS) --timeout 120 -R '^(base|net|client|engine|controller)\.'
 
 COMPAT := .cache/compat
 $(COMPAT)/.tools: tools/compat-requirements.txt
