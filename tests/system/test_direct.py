@@ -294,6 +294,79 @@ def test_signals(rc, cluster, start_cluster, wait_until):
     assert ended.wait(60) == 0
 
 
+# Interrupts
+
+WAITS = [
+    # what waits; whether Ctrl-C gives the result back instead of being raised
+    ("v.apply_sync(nap)", True),
+    ("v.execute('import time; time.sleep(600)', block=True)", True),
+    ("v.push({'a': 1}, block=True)", True),
+    ("v.pull('__name__', block=True)", True),
+    ("v.scatter('s', [1, 2], block=True)", True),
+    ("v.gather('s', block=True)", True),
+    ("v.map_sync(abs, [1, 2])", True),
+    ("v.remote(block=True)(len)('')", True),
+    ("v.parallel(block=True)(len)('ab')", True),
+    ("rc.broadcast_view().apply_sync(len, '')", True),
+    ("rc.load_balanced_view().map_sync(abs, [1])", True),
+    ("ar.get()", False),
+    ("ar.wait()", False),
+    ("ar.wait_for_output()", False),
+    ("list(ar)", False),
+    ("ar.wait_interactive()", False),
+    ("concurrent.futures.wait([ar])", False),
+    ("rc.wait()", False),
+    ("rc.wait_for_engines(9)", False),
+    ("other.get_result(ar.msg_ids).get()", False),
+]
+
+
+def test_ctrl_c_wherever_one_can_wait(start_cluster):
+    """Every wait ends at once, and everything goes on working."""
+    c = start_cluster(2)
+    script = f"""
+        import concurrent.futures, functools, sys, time, roundhouse as ipp
+        say = functools.partial(print, file=sys.stderr, flush=True)
+        rc, other = (ipp.Client({str(c.client_file)!r}) for _ in range(2))
+        rc.wait_for_engines(2, timeout=60)
+        v = rc[:]
+        def nap():
+            import time
+            time.sleep(600)
+        ar = v.apply_async(nap)
+        while not set(ar.msg_ids) <= set(other.hub_history()):
+            time.sleep(.01)
+        for code, gives_back in {WAITS!r}:
+            got = "raised"
+            try:
+                say(code)
+                value = eval(code)
+                got = "given back" if isinstance(value, ipp.AsyncResult) else value
+            except KeyboardInterrupt:
+                pass
+            say(got)
+        rc.abort(block=True)
+        rc.send_signal("SIGINT", block=True)
+        say([r.ename for r in ar.get(60, return_exceptions=True)])
+        say(v.apply_sync(len, "abc"), rc.load_balanced_view().map_sync(abs, [-1]))
+        """
+    p = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdout=subprocess.DEVNULL,  # progress bars
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for code, gives_back in WAITS:
+        said = p.stderr.readline()
+        assert said == code + "\n", said + p.stderr.read()
+        time.sleep(0.1)  # it is waiting now, or soon: right in both cases
+        p.send_signal(signal.SIGINT)
+        got = p.stderr.readline().strip()
+        assert got in ("raised", "given back" if gives_back else "raised"), (code, got)
+    _, said = p.communicate(timeout=60)
+    assert said == "['KeyboardInterrupt', 'KeyboardInterrupt']\n[3, 3] [1]\n"
+
+
 # In an IPython session
 
 

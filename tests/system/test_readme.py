@@ -36,9 +36,8 @@ def run_doctest(text: str, name: str = "README.md") -> doctest.TestResults:
     names = {"__name__": "__main__"}
     test = doctest.DocTestParser().get_doctest(text, names, name, name, 0)
     report: list[str] = []
-    results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(
-        test, out=report.append
-    )
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    results = doctest.DocTestRunner(optionflags=flags).run(test, out=report.append)
     assert not results.failed, "".join(report)
     return results
 
