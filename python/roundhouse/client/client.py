@@ -196,6 +196,14 @@ class Client(Control):
     TimeoutError
         If the controller does not answer.
 
+    Notes
+    -----
+    A client, its views and its results may be used by any number of threads at
+    a time, also while one of them closes the client.  Only flags are shared by
+    all who use a view: let each thread that changes some have its own view.
+    Callbacks run in a thread that waits for something, or in one of the
+    client's own; they may use the client.  A forked child must make its own.
+
     Examples
     --------
     >>> with Client() as rc:  # doctest: +SKIP
