@@ -93,9 +93,11 @@ static int
 open_socket(const struct binder *self, const struct channel_row *row,
             struct net_sock **sock, rh_error *err)
 {
+    bool is_beat = row->port == PORT_HB_PING || row->port == PORT_HB_PONG;
     const struct net_options options = {
         .identity = span_str(row->identity),
         .curve = self->options->curve,
+        .codec = is_beat ? NULL : self->options->codec,
         .linger_ms = LINGER_MS,
         .max_msg_size = row->max_frame ? row->max_frame : self->max_frame,
         .max_frames = row->max_frames,

@@ -25,6 +25,7 @@ struct endpoint_options {
     const char *client_ip, *engine_ip;
     const char *client_transport, *engine_transport;
     const struct net_curve *curve; // NULL: plain
+    const struct net_codec *codec;
     /* Ports of an earlier run, to be used and nothing else; or NULL. */
     const struct connfile *reuse_client, *reuse_engine;
 };

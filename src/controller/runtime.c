@@ -332,8 +332,8 @@ describe(const struct runtime *self, struct connfile *file)
              : self->earlier.usable ? self->earlier.engine.location
                                     : host);
     snprintf(file->key, sizeof(file->key), "%s", self->key);
-    snprintf(file->pack, sizeof(file->pack), "%s", s->packer);
-    snprintf(file->unpack, sizeof(file->unpack), "%s", s->unpacker);
+    snprintf(file->pack, sizeof(file->pack), "%s", self->pack);
+    snprintf(file->unpack, sizeof(file->unpack), "%s", self->unpack);
     snprintf(file->signature_scheme, sizeof(file->signature_scheme), "%s",
              self->scheme);
     if (client)
@@ -425,10 +425,40 @@ prepare_keys(struct runtime *self, rh_error *err)
     return 0;
 }
 
+/* One of the two names both, unless it is the path of a function. */
+static int
+choose_packers(struct runtime *self, rh_error *err)
+{
+    const struct settings *s = &self->settings;
+    const char *given = *s->packer ? s->packer : s->unpacker;
+    const char *pack = *given ? s->packer : "json",
+               *unpack = *given ? s->unpacker : "json";
+
+    if (self->earlier.usable) {
+        pack = self->earlier.engine.pack;
+        unpack = self->earlier.engine.unpack;
+    } else if ((!*pack || !*unpack) && strchr(given, '.')) {
+        return rh_fail(err, RH_EINVAL,
+                       "'%.64s' is one of two functions: set both "
+                       "Session.packer and Session.unpacker",
+                       given);
+    }
+    snprintf(self->pack, sizeof(self->pack), "%s", *pack ? pack : given);
+    snprintf(self->unpack, sizeof(self->unpack), "%s",
+             *unpack ? unpack : given);
+    return 0;
+}
+
 static int
 bind_all(struct runtime *self, const struct address *client,
          const struct address *engine, rh_error *err)
 {
+    const struct net_codec codec = {
+        .pack = self->pack,
+        .unpack = self->unpack,
+        .key = span_str(self->key),
+        .scheme = self->scheme,
+    };
     const struct endpoint_options options = {
         .settings = &self->settings,
         .client_ip = client->ip,
@@ -436,6 +466,7 @@ bind_all(struct runtime *self, const struct address *client,
         .client_transport = client->transport,
         .engine_transport = engine->transport,
         .curve = self->settings.enable_curve ? &self->curve : NULL,
+        .codec = &codec,
         .reuse_client = self->earlier.usable ? &self->earlier.client : NULL,
         .reuse_engine = self->earlier.usable ? &self->earlier.engine : NULL,
     };
@@ -485,6 +516,8 @@ runtime_start(struct runtime *self, rh_error *err)
         earlier_read(&self->earlier, &self->profile);
     if (rc == 0)
         rc = prepare_keys(self, err);
+    if (rc == 0)
+        rc = choose_packers(self, err);
     if (rc < 0)
         return rc;
     choose_addresses(self, &client, &engine);

@@ -21,6 +21,7 @@ struct runtime {
     struct earlier earlier;
     struct net_curve curve;
     char scheme[32]; // of signatures
+    char pack[64], unpack[64];
     char key[512];
     struct net_ctx *ctx;
     struct endpoints endpoints;

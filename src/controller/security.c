@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "wire/pack.h"
 
 #define KEYFILE_MAX 4096
 
@@ -80,11 +81,9 @@ earlier_read(struct earlier *self, const struct profile *profile)
                   "ones");
         return;
     }
-    if (!strstr(self->engine.pack, "json")
-        || !strstr(self->engine.unpack, "json")) {
-        log_error("the connection files want messages packed by '%s', which "
-                  "this controller cannot do: making new ones",
-                  self->engine.pack);
+    if (pack_check(self->engine.pack, &err) < 0
+        || pack_check(self->engine.unpack, &err) < 0) {
+        log_error("in the connection files: %s: making new ones", err.text);
         return;
     }
     log_info("using connection info of %s", profile->engine_path);

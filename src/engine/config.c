@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "engine/engine.h"
+#include "wire/pack.h"
 #include "wire/scan.h"
 
 /* Copy a string value, if present, into a field of fixed size. */
@@ -110,13 +111,10 @@ take_connection(struct engine_config *out, const struct scan_field *connection,
     if (rc == 0)
         rc = take_text(location->value, location->key, out->conn.location,
                        sizeof(out->conn.location), err);
-    if (rc == 0
-        && (strcmp(out->conn.pack, "json") != 0
-            || strcmp(out->conn.unpack, "json") != 0))
-        rc = rh_fail(err, RH_EINVAL,
-                     "the controller packs messages with '%s'; only 'json' is "
-                     "supported",
-                     out->conn.pack);
+    if (rc == 0)
+        rc = pack_check(out->conn.pack, err);
+    if (rc == 0)
+        rc = pack_check(out->conn.unpack, err);
     return rc;
 }
 

@@ -431,7 +431,7 @@ take_control(struct engine *self)
             continue;
         }
         log_warn("dropped a control message: %s", err.text);
-        if (rc != RH_ELIMIT && rc != RH_ENOMEM)
+        if (!net_dropped(rc))
             return;
     }
 }

@@ -130,7 +130,7 @@ void errand_free(void *errand); // with its message
 int engine_url(const struct engine *self, enum conn_port port, char *out,
                size_t cap, rh_error *err);
 int engine_open_socket(struct engine *self, struct net_sock **out,
-                       enum net_type type, bool named, const char *url,
-                       rh_error *err);
+                       enum net_type type, bool named, bool is_beat,
+                       const char *url, rh_error *err);
 
 #endif /* ENGINE_PRIVATE_H */

@@ -33,12 +33,20 @@ engine_url(const struct engine *self, enum conn_port port, char *out,
 
 int
 engine_open_socket(struct engine *self, struct net_sock **out,
-                   enum net_type type, bool named, const char *url,
-                   rh_error *err)
+                   enum net_type type, bool named, bool is_beat,
+                   const char *url, rh_error *err)
 {
+    const struct connfile *conn = &self->config->conn;
+    const struct net_codec codec = {
+        .pack = conn->pack,
+        .unpack = conn->unpack,
+        .key = span_str(conn->key),
+        .scheme = conn->signature_scheme,
+    };
     const struct net_options options = {
         .identity = named ? span_str(self->uuid) : SPAN_NONE,
         .curve = self->use_curve ? &self->curve : NULL,
+        .codec = is_beat ? NULL : &codec,
         .linger_ms = 1000,
     };
     int rc = net_open(out, self->net, type, &options, err);
@@ -56,7 +64,9 @@ connect_channel(struct engine *self, struct net_sock **out, enum net_type type,
     int rc = engine_url(self, port, url, sizeof(url), err);
 
     if (rc == 0)
-        rc = engine_open_socket(self, out, type, type != NET_SUB, url, err);
+        rc = engine_open_socket(self, out, type, type != NET_SUB,
+                                port == PORT_HB_PING || port == PORT_HB_PONG,
+                                url, err);
     return rc;
 }
 
@@ -236,7 +246,10 @@ wait_reply(struct engine *self, rh_error *err)
         if (rc == 0) {
             rc = take_message(self, m, err);
             msg_unref(&m);
-        } else if (rc == RH_EAGAIN || rc == RH_ELIMIT) {
+        } else if (net_dropped(rc)) {
+            log_warn("dropped a registration message: %s", err->text);
+            rc = 0;
+        } else if (rc == RH_EAGAIN) {
             rc = 0;
         }
     }
@@ -262,7 +275,7 @@ complete(struct engine *self, rh_error *err)
                               err);
         if (rc == 0)
             rc = engine_open_socket(self, &self->shell[2], NET_DEALER, true,
-                                    url, err);
+                                    false, url, err);
     }
     if (rc == 0)
         rc = connect_channel(self, &self->ping, NET_SUB, PORT_HB_PING, err);

@@ -74,7 +74,7 @@ receive(struct engine *self, struct queued *out)
             continue;
         }
         silent = 0;
-        if (rc == RH_ELIMIT || rc == RH_ENOMEM) {
+        if (net_dropped(rc)) {
             log_warn("dropped a request: %s", err.text);
             continue;
         }

@@ -46,6 +46,7 @@ enum global {
     G_DICT,
     G_ENCODE,
     G_SET,
+    G_SIGNAL,
     G_TIMEDELTA,
     G_TIMEZONE,
     G_UTC
@@ -71,6 +72,7 @@ static const struct {
     { "datetime",       "timezone",    G_TIMEZONE  },
     { "dateutil.tz",    "tzutc",       G_UTC       },
     { "dateutil.tz.tz", "tzutc",       G_UTC       },
+    { "signal",         "Signals",     G_SIGNAL    }, // of signal_request
 };
 // clang-format on
 
@@ -662,6 +664,11 @@ call(enum global global, const struct args *args, struct node *made)
         return true;
     case G_SET:
         if (args->n != 1 || !is(args, 0, T_LIST))
+            return false;
+        *made = *args->v[0];
+        return true;
+    case G_SIGNAL:
+        if (args->n != 1 || !is(args, 0, T_INT))
             return false;
         *made = *args->v[0];
         return true;

@@ -1,6 +1,7 @@
 """Run ipyparallel's installed test suite in four modes and tell the difference.
 
-    python tests/compat/run_suite.py PYTHON [--modes a,b,c,d] [--write docs/compatibility.md]
+    python tests/compat/run_suite.py PYTHON [--modes a,b,c,d]
+        [--write docs/compatibility.md] [arguments for pytest]
 
 PYTHON belongs to an environment that holds ipyparallel, its test requirements
 and roundhouse.  Modes: (a) our controller; (b) our controller and engines;
@@ -55,27 +56,12 @@ def run(python: str, mode: str, extra: list[str]) -> dict[str, str]:
     )
     with tempfile.TemporaryDirectory() as work:
         report = Path(work, "report.xml")
-        command = [
-            python,
-            "-m",
-            "pytest",
-            "-p",
-            "roundhouse_swap",
-            "-p",
-            "no:cacheprovider",
-        ]
-        command += [
-            "--rootdir",
-            work,
-            "-c",
-            os.devnull,
-            "-o",
-            "asyncio_mode=auto",
-            "-q",
-        ]
-        command += [f"--timeout={TEST_TIMEOUT_S}", f"--junitxml={report}"]
-        command += ["--import-mode=importlib"] if mode == "c" else []
-        command += ["--pyargs", "ipyparallel.tests", *extra]
+        command = [python, "-m", "pytest", "-p", "roundhouse_swap", "-q"]
+        command += ["-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", work]
+        command += ["-o", "asyncio_mode=auto", f"--timeout={TEST_TIMEOUT_S}"]
+        command += ["--continue-on-collection-errors"]
+        # By its path: as a package, pytest would look for ours in mode (c).
+        command += [f"--junitxml={report}", str(folder), *extra]
         log = Path("build", f"compat-{mode}.log")
         log.parent.mkdir(exist_ok=True)
         with open(log, "wb") as out:
@@ -143,15 +129,14 @@ def main() -> int:
     p.add_argument("--modes", default="a,b,c,d")
     p.add_argument("--write", type=Path)
     p.add_argument("--reference", type=Path, help="keep or reuse the outcome of mode d")
-    p.add_argument("pytest", nargs="*", help="further arguments for pytest")
-    args = p.parse_args()
+    args, extra = p.parse_known_args()  # what is not ours is for pytest
     python = os.path.abspath(args.python)
     results = {}
     for mode in args.modes.split(","):
         if mode == "d" and args.reference and args.reference.exists():
             results[mode] = json.loads(args.reference.read_text())
         else:
-            results[mode] = run(python, mode, args.pytest)
+            results[mode] = run(python, mode, extra)
             if mode == "d" and args.reference:
                 args.reference.write_text(json.dumps(results[mode]))
         print(mode, dict(Counter(results[mode].values())), flush=True)
