@@ -81,7 +81,7 @@ system: $(STAMP)/installed $(PEER)/.installed $(OLD_PEER)/.installed ## pytest: 
 
 .cache/peer-%/.installed:
 	python3 -m venv $(@D)
-	$(@D)/bin/python -m pip install -q --disable-pip-version-check --retries 10 --timeout 60 ipyparallel==$* numpy
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --retries 10 --timeout 60 ipyparallel==$* numpy msgpack
 	@touch $@
 
 .PHONY: asan asan-unit

@@ -113,6 +113,19 @@ is_poison(const struct sched *s, const struct task *t, char *out, size_t cap)
     return true;
 }
 
+static bool
+has_live_target(const struct sched *s, const struct task *t)
+{
+    const struct extra *x = t->extra;
+
+    if (!x || !x->target)
+        return true;
+    for (uint32_t i = 0; i < x->n_target; i++)
+        if (engine_live(s, x->target[i]))
+            return true;
+    return false;
+}
+
 /* A task whose engine died.  Only the oldest one can be what killed it. */
 static void
 stranded(struct sched *s, struct task *t, const struct engine *heir)
@@ -122,7 +135,8 @@ stranded(struct sched *s, struct task *t, const struct engine *heir)
     char stopped[200];
     bool poison;
 
-    if (t->unbegun) {
+    // With nowhere to go it fails as the others do: its engine is dead.
+    if (t->unbegun && has_live_target(s, t)) {
         task_give_back(s, t);
         return;
     }

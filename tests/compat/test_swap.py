@@ -1,7 +1,8 @@
 """Each of client, controller and engines may be the real ipyparallel's.
 
-Every combination with at least one part of ours runs tests/compat/scenario.py.
-Peers: ROUNDHOUSE_PEER_PYTHON, and further ones (other versions) in
+Every combination with at least one part of ours runs tests/compat/scenario.py;
+so do clusters that sign, pack or encrypt otherwise than by default, in the two
+combinations in which each of our parts meets a real one.  Peers: ROUNDHOUSE_PEER_PYTHON, and further ones (other versions) in
 ROUNDHOUSE_MORE_PEERS, separated by colons.
 """
 
@@ -73,10 +74,14 @@ class Processes:
         self.folder = folder
         self.running: list[tuple[str, subprocess.Popen]] = []
 
-    def start(self, name: str, argv: list[str]) -> subprocess.Popen:
+    def start(self, name: str, argv: list[str], **environ: str) -> subprocess.Popen:
         with open(self.folder / f"{name}.log", "wb") as log:
             process = subprocess.Popen(
-                argv, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                argv,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **environ},
             )
         self.running.append((name, process))
         return process
@@ -100,17 +105,22 @@ class Processes:
         )
 
 
-@pytest.mark.peer
-@pytest.mark.parametrize(("peer", "parts"), cases())
-def test_scenario(peer, parts, tmp_path):
+def play(folder, peer, parts, options=(), environ=None, only=(), says=""):
+    """Run the scenario, or *only* some of its steps; the steps that passed.
+
+    The connection file must hold the text *says*.
+    """
     client, controller, engines = parts
-    profile = f"--profile-dir={tmp_path / 'profile'}"
-    file = tmp_path / "profile/security/ipcontroller-client.json"
-    processes = Processes(tmp_path)
+    environ = environ or {}
+    profile = f"--profile-dir={folder / 'profile'}"
+    file = folder / "profile/security/ipcontroller-client.json"
+    processes = Processes(folder)
     try:
         hub = processes.start(
             "controller",
-            [*command(peer, controller, "ipcontroller"), profile, "--ping=500"],
+            [*command(peer, controller, "ipcontroller"), profile, "--ping=500"]
+            + list(options),
+            **environ,
         )
         deadline = time.monotonic() + PATIENCE
         while not file.exists():
@@ -119,9 +129,10 @@ def test_scenario(peer, parts, tmp_path):
                 "no connection file\n" + processes.logs()
             )
             time.sleep(0.02)
+        assert says in file.read_text()
         for i in range(2):
             processes.start(
-                f"engine{i}", [*command(peer, engines, "ipengine"), profile]
+                f"engine{i}", [*command(peer, engines, "ipengine"), profile], **environ
             )
         python, module = (
             (peer, "ipyparallel")
@@ -129,10 +140,12 @@ def test_scenario(peer, parts, tmp_path):
             else (sys.executable, "roundhouse")
         )
         done = subprocess.run(
-            [python, str(SCENARIO), module, str(file), *skips(peer, engines)],
+            [python, str(SCENARIO), module, str(file), *skips(peer, engines)]
+            + [f"--only={step}" for step in only],
             capture_output=True,
             text=True,
-            timeout=PATIENCE * 10,
+            timeout=PATIENCE * 2,
+            env={**os.environ, **environ},
         )
         failed = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
         if done.returncode or failed:
@@ -141,7 +154,74 @@ def test_scenario(peer, parts, tmp_path):
                 + f"\n{done.stdout}\n{done.stderr[-6000:]}\n{processes.logs()}",
                 pytrace=False,
             )
-        steps = [line for line in done.stdout.splitlines() if line.startswith("ok ")]
-        assert len(steps) > 20
+        return [
+            line.split()[1]
+            for line in done.stdout.splitlines()
+            if line.startswith("ok ")
+        ]
     finally:
         processes.stop()
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(("peer", "parts"), cases())
+def test_scenario(peer, parts, tmp_path):
+    assert len(play(tmp_path, peer, parts)) > 20
+
+
+# Options of the controller, the environment of everybody, and what the
+# connection file must then say.
+MSGPACK = {"packer": "msgpack.packb", "unpacker": "msgpack.unpackb"}
+VARIANTS = {
+    "pickle": (["--Session.packer=pickle"], {}, '"pack": "pickle"'),
+    "msgpack": (
+        [f"--Session.{key}={value}" for key, value in MSGPACK.items()],
+        {},
+        '"unpack": "msgpack.unpackb"',
+    ),
+    "sha512": (
+        ["--Session.signature_scheme=hmac-sha512"],
+        {},
+        '"signature_scheme": "hmac-sha512"',
+    ),
+    "unsigned": (["--Session.key="], {}, '"key": ""'),
+    "curve": ([], {"IPP_ENABLE_CURVE": "1"}, '"curve_serverkey": "'),
+}
+VARIANT_STEPS = [
+    "apply",
+    "arrays",
+    "execute",
+    "output",
+    "data_publication",
+    "dependencies",
+    "abort",
+    "interrupt",
+    "hub_results",
+    "database",
+    "resubmit",
+    "broadcast",
+    "broadcast_coalescing",
+    "shutdown_hub",
+]
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(
+    "parts",
+    [("real", "ours", "real"), ("ours", "real", "ours")],
+    ids=["our-controller", "our-client-and-engines"],
+)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variant(variant, parts, tmp_path):
+    if not PEERS:
+        pytest.skip("ROUNDHOUSE_PEER_PYTHON names no Python with ipyparallel")
+    if variant == "msgpack" and not has(PEERS[0], "msgpack"):
+        pytest.skip("the peer's Python has no msgpack")
+    options, environ, says = VARIANTS[variant]
+    passed = play(tmp_path, PEERS[0], parts, options, environ, VARIANT_STEPS, says)
+    assert passed == VARIANT_STEPS
+
+
+def has(python: str, module: str) -> bool:
+    found = [python, "-c", f"import {module}"]
+    return subprocess.run(found, stderr=subprocess.DEVNULL).returncode == 0

@@ -443,6 +443,11 @@ static const struct play failing[] = {
       "submit t2\n" "> dispatch A t2\n"
       "begun B t1\n" "begun A t1 t2\n"
       "lost A 0\n" "> answer t2 EngineError A\n" "> answer t1 EngineError A\n" },
+    { "what had not begun and may only go to dead engines fails as they did",
+      "engine A\n" "engine B\n"
+      "submit t1 {'targets': ['A']}\n" "> dispatch A t1\n"
+      "begun A\n"
+      "lost A 0\n" "> answer t1 EngineError A\n" },
     { "a task may set its own max_deaths, or none",
       "config max_deaths=1\n"
       "engine A\n" "engine B\n" "engine C\n"
