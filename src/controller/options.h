@@ -61,8 +61,9 @@ struct settings {
     bool enable_curve, shared_memory;
     char *curve_public, *curve_secret;
 
-    char *scheme;
-    int64_t hwm;
+    char *scheme, *scheme_library;
+    int64_t hwm, prefetch, max_tasks, max_deaths, window;
+    double nowhere_s;
     int64_t hb_period_ms, hb_max_misses;
     bool hb_debug;
 

@@ -183,29 +183,55 @@ start_relay(struct runtime *self, rh_error *err)
 }
 
 static int
+configure_sched(struct runtime *self, struct sched_config *config,
+                rh_error *err)
+{
+    const struct settings *s = &self->settings;
+    int rc = 0;
+
+    sched_config_init(config);
+    config->scheme = s->scheme;
+    config->hwm = (uint32_t)s->hwm;
+    config->prefetch_max = (uint32_t)s->prefetch;
+    config->nowhere_ms = (int64_t)(s->nowhere_s * 1000);
+    config->max_deaths = (uint32_t)s->max_deaths;
+    config->max_tasks = (size_t)s->max_tasks;
+    config->window = (size_t)s->window;
+    if (*s->scheme_library)
+        rc = scheme_load(&self->own_scheme, s->scheme_library, err);
+    if (rc < 0)
+        return rc;
+    config->own = self->own_scheme.scheme;
+    config->own_state = self->own_scheme.state;
+    if (random_bytes(&config->seed, sizeof(config->seed)) < 0)
+        return rh_fail(err, RH_EIO, "no random bytes for the scheduler");
+    return 0;
+}
+
+static int
 start_task(struct runtime *self, rh_error *err)
 {
     const struct settings *s = &self->settings;
+    const struct rh_scheme *own;
     struct session *session;
     struct sched_config config;
-    int rc = new_session(self, &session, err);
+    int rc = configure_sched(self, &config, err);
 
+    if (rc == 0)
+        rc = new_session(self, &session, err);
     if (rc < 0)
         return rc;
-    sched_config_init(&config);
-    config.scheme = s->scheme;
-    config.hwm = (uint32_t)s->hwm;
-    if (random_bytes(&config.seed, sizeof(config.seed)) < 0) {
-        session_free(&session);
-        return rh_fail(err, RH_EIO, "no random bytes for the scheduler");
-    }
+    own = config.own;
     self->task.shm = self->shm;
     rc = taskd_start(&self->task, &self->endpoints.task_client,
                      &self->endpoints.task_engine, &session, self->scheme,
                      user_name(s), &config, &self->hub.backlog,
                      &self->hub.worker, self->relay.inbox, err);
     if (rc == 0)
-        log_info("Task scheduler started [%s]", s->scheme);
+        log_info("Task scheduler started [%s]", !own ? s->scheme
+                                                : own->name
+                                                    ? own->name
+                                                    : s->scheme_library);
     return rc;
 }
 
@@ -549,6 +575,7 @@ runtime_fini(struct runtime *self)
     worker_stop(&self->hub.worker);
     heartbeat_fini(&self->heart);
     taskd_fini(&self->task);
+    scheme_unload(&self->own_scheme);
     relay_fini(&self->relay);
     hubd_fini(&self->hub);
     endpoints_close(&self->endpoints);

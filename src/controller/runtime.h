@@ -12,6 +12,7 @@
 #include "controller/options.h"
 #include "controller/profile.h"
 #include "controller/relay.h"
+#include "controller/scheme.h"
 #include "controller/security.h"
 #include "controller/taskd.h"
 
@@ -28,6 +29,7 @@ struct runtime {
     struct hubd hub;
     struct relay relay;
     struct taskd task;
+    struct scheme_library own_scheme;
     struct heartbeat heart;
     struct shm *shm;    // NULL: all goes through sockets
     int quit_fd;        // the hub asks for the end

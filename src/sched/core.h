@@ -213,7 +213,7 @@ struct place {
     size_t n;            // engines with room, in either form
     struct ladder spare; // engines without, that may prefetch; by load
     struct engine **scratch;
-    struct sched_load *loads;
+    struct rh_scheme_engine *loads;
     size_t cap;        // of v, tree (+ 1), scratch, loads
     int64_t stamp;     // counts up with use
     int64_t new_stamp; // counts down with new engines
@@ -253,7 +253,6 @@ struct serial_slot {
 struct sched {
     struct sched_config config;
     struct sched_port port;
-    struct sched_scheme own;
     enum scheme scheme;
     int64_t now, armed;
     uint64_t hash_key[2], random;
@@ -337,6 +336,18 @@ static inline struct engine *
 engine_of(const struct sched *s, uint32_t serial)
 {
     return serial < s->n_serials ? s->by_serial[serial].engine : NULL;
+}
+
+static inline struct rh_scheme_engine
+engine_for_scheme(const struct engine *e)
+{
+    return (struct rh_scheme_engine){
+        .uuid = (const char *)e->peer.uuid.p,
+        .n_uuid = e->peer.uuid.n,
+        .id = e->peer.id,
+        .load = e->load,
+        .last_used = e->last_used,
+    };
 }
 
 static inline bool

@@ -330,7 +330,7 @@ sched_get_stats(const struct sched *s, struct sched_stats *out)
 }
 
 size_t
-sched_get_loads(const struct sched *s, struct sched_load *out, size_t cap)
+sched_get_loads(const struct sched *s, struct rh_scheme_engine *out, size_t cap)
 {
     size_t n = 0;
 
@@ -338,12 +338,7 @@ sched_get_loads(const struct sched *s, struct sched_load *out, size_t cap)
          i = i->next) {
         const struct engine *e = LIST_ENTRY(i, struct engine, link);
 
-        out[n++] = (struct sched_load){
-            .uuid = e->peer.uuid,
-            .id = e->peer.id,
-            .load = e->load,
-            .last_used = e->last_used,
-        };
+        out[n++] = engine_for_scheme(e);
     }
     return s->n_live;
 }

@@ -273,7 +273,7 @@ grow_arrays(struct sched *s, size_t cap)
     struct place *p = &s->place;
     struct engine **v = mem_resize(p->v, cap, sizeof(struct engine *));
     struct engine **scratch;
-    struct sched_load *loads;
+    struct rh_scheme_engine *loads;
     uint64_t *tree;
 
     if (!v)
@@ -433,13 +433,9 @@ pick_own(struct sched *s, struct engine **v, size_t n)
     size_t i;
 
     for (i = 0; i < n; i++)
-        s->place.loads[i] = (struct sched_load){
-            .uuid = v[i]->peer.uuid,
-            .id = v[i]->peer.id,
-            .load = v[i]->load,
-            .last_used = v[i]->last_used,
-        };
-    i = s->own.pick(s->own.ctx, s->place.loads, n, sched_random(s));
+        s->place.loads[i] = engine_for_scheme(v[i]);
+    i = s->config.own->pick(s->config.own_state, s->place.loads, n,
+                            sched_random(s));
     return v[i < n ? i : 0];
 }
 

@@ -96,8 +96,6 @@ choose_scheme(struct sched *s, rh_error *err)
                        "plainrandom, twobin, weighted, pure",
                        name);
     s->scheme = (enum scheme)scheme;
-    if (s->config.own)
-        s->own = *s->config.own;
     if (s->scheme == SCHEME_PURE)
         s->config.hwm = 0;
     if (s->config.overdue_ms < 1)

@@ -22,6 +22,7 @@
 #include "base/buf.h"
 #include "base/span.h"
 #include "roundhouse/error.h"
+#include "roundhouse/scheme.h"
 #include "wire/msg.h"
 
 struct sched;
@@ -31,30 +32,12 @@ struct sched;
 #define SCHED_UUID_MAX 255     // bytes in an engine's name
 #define SCHED_PRIORITY_MAX 100 // |priority|; values beyond count as this
 
-/* One engine as a scheme sees it. */
-struct sched_load {
-    struct span uuid;
-    int id;
-    uint32_t load;     // tasks sent and not answered
-    int64_t last_used; // order of last use; smaller: longer ago
-};
-
-/* A scheme of one's own: given n >= 1 engines that may take the task, in no
- * particular order, returns the index of the one that shall.  'random' is a
- * fresh 64-bit random number.  An index >= n counts as 0.
- */
-struct sched_scheme {
-    const char *name;
-    void *ctx;
-    size_t (*pick)(void *ctx, const struct sched_load *v, size_t n,
-                   uint64_t random);
-};
-
 struct sched_config {
     /* "leastload", "lru", "plainrandom", "twobin", "weighted", "pure" */
     const char *scheme;
-    const struct sched_scheme *own; // not NULL: used instead of 'scheme'
-    uint32_t hwm;                   // tasks per engine at a time; 0: no limit
+    const struct rh_scheme *own; // not NULL: used instead; only its 'pick'
+    void *own_state;             // for it
+    uint32_t hwm;                // tasks per engine at a time; 0: no limit
     uint64_t seed;         // random choices and hash keys: pass random bits
     size_t window;         // finished task ids that are remembered
     size_t max_tasks;      // unfinished tasks held; 0: no limit
@@ -255,7 +238,7 @@ struct sched_stats {
 void sched_get_stats(const struct sched *self, struct sched_stats *out);
 
 /* The first 'cap' engines, oldest first; returns how many there are. */
-size_t sched_get_loads(const struct sched *self, struct sched_load *out,
+size_t sched_get_loads(const struct sched *self, struct rh_scheme_engine *out,
                        size_t cap);
 
 /* Abort if an invariant is broken.  Walks everything: for tests. */

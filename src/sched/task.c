@@ -344,7 +344,7 @@ nowhere_to_run(struct sched *s, struct task *t)
     task_fail(s, t, "TaskTimeout",
               "task %.*s could run nowhere for %.3f s: %zu engines are "
               "registered, and it was tried on %u of them; start an engine, or "
-              "raise the limit (nowhere_ms) to wait longer",
+              "raise the limit (TaskScheduler.nowhere_timeout) to wait longer",
               (int)id.n, (const char *)id.p,
               (double)s->config.nowhere_ms / 1000, s->n_live,
               t->extra ? t->extra->n_black : 0);

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
+from pathlib import Path
 
+import conftest
 import pytest
 
 
@@ -158,3 +162,68 @@ def test_the_same_task_twice(controller, raw_engine, raw_client):
     assert client.recv("task").content["status"] == "ok"
     assert client.recv("task", timeout=0.3) is None
     assert len(engine.seen) == 1
+
+
+@pytest.fixture
+def example_scheme(tmp_path):
+    """examples/c/scheme.c, built as its comment says."""
+    root = Path(__file__).parents[2]
+    library = tmp_path / "scheme.so"
+    compiler = shutil.which("cc") or pytest.skip("no C compiler")
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-I", root / "include", "-o", library]
+        + [root / "examples" / "c" / "scheme.c"],
+        check=True,
+    )
+    return library
+
+
+def test_a_scheme_of_ones_own(start_controller, raw_engine, raw_client, example_scheme):
+    c = start_controller(f"--TaskScheduler.scheme_library={example_scheme}", "--hwm=4")
+    engines = [raw_engine(c) for _ in range(3)]
+    client = raw_client(c)
+    for _ in range(6):
+        client.task(op="hang")
+    while sum(len(e.seen) for e in engines) < 6:
+        time.sleep(0.01)
+    assert [len(e.seen) for e in engines] == [4, 2, 0]
+    assert "Task scheduler started [fill up]" in c.log()
+
+
+def test_a_scheme_that_is_none(start_process, tmp_path):
+    wrong = tmp_path / "wrong.so"
+    wrong.write_text("")
+    p = start_process(
+        [
+            conftest.program("ipcontroller"),
+            f"--ipython-dir={tmp_path}",
+            f"--TaskScheduler.scheme_library={wrong}",
+        ]
+    )
+    assert p.wait() != 0
+    assert "TaskScheduler.scheme_library" in p.log() and str(wrong) in p.log()
+
+
+def test_a_task_that_can_run_nowhere_says_so(start_controller, raw_engine, raw_client):
+    c = start_controller("--TaskScheduler.nowhere_timeout=0.2")
+    engine = raw_engine(c)
+    client = raw_client(c)
+    msg_id = client.task(op="unmet")
+    m = client.recv("task")
+    assert (m.parent["msg_id"], m.content["ename"]) == (msg_id, "TaskTimeout")
+    assert "could run nowhere for 0.200 s: 1 engines are" in m.content["evalue"]
+    assert len(engine.seen) == 1
+
+
+def test_options_of_the_scheduler(start_controller, raw_client):
+    c = start_controller("--TaskScheduler.max_tasks=2", "--TaskScheduler.window=1")
+    client = raw_client(c)
+    sent = [client.task() for _ in range(3)]
+    m = client.recv("task")
+    assert (m.parent["msg_id"], m.content["ename"]) == (sent[2], "QueueFull")
+    reply = client.ask("task_cancel_request", {"msg_ids": sent})
+    assert sorted(reply.content["cancelled"]) == sorted(sent[:2])
+    # Both are finished, and only the last one is remembered.
+    asked = client.ask("task_explain_request", {"msg_ids": sent[:2]}).content
+    states = [task["state"] for task in asked["tasks"].values()]
+    assert sorted(states) == ["finished", "unknown"]

@@ -13,8 +13,10 @@ count_dispatch(void *ctx, const struct sched_peer *e, struct msg *m)
     return 0;
 }
 
+static int asked; // how often a scheme of our own was
+
 static struct world *
-start(const char *scheme, uint32_t hwm, const struct sched_scheme *own)
+start(const char *scheme, uint32_t hwm, const struct rh_scheme *own)
 {
     struct sched_config config;
     struct sched_port port;
@@ -25,6 +27,7 @@ start(const char *scheme, uint32_t hwm, const struct sched_scheme *own)
     config.scheme = scheme;
     config.hwm = hwm;
     config.own = own;
+    config.own_state = &asked;
     config.seed = 42;
     w->wake = INT64_MAX;
     w->quiet = true;
@@ -179,20 +182,22 @@ test_weighted_with_many_engines(void **state)
 
 /* The highest name, to see that it is asked and obeyed. */
 static size_t
-pick_last(void *ctx, const struct sched_load *v, size_t n, uint64_t random)
+pick_last(void *ctx, const struct rh_scheme_engine *v, size_t n,
+          uint64_t random)
 {
     size_t best = 0;
 
     (void)random;
     ++*(int *)ctx;
     for (size_t i = 1; i < n; i++)
-        if (v[i].uuid.p[0] > v[best].uuid.p[0])
+        if (v[i].uuid[0] > v[best].uuid[0])
             best = i;
     return best;
 }
 
 static size_t
-pick_beyond(void *ctx, const struct sched_load *v, size_t n, uint64_t random)
+pick_beyond(void *ctx, const struct rh_scheme_engine *v, size_t n,
+            uint64_t random)
 {
     (void)ctx, (void)v, (void)random;
     return n;
@@ -201,11 +206,11 @@ pick_beyond(void *ctx, const struct sched_load *v, size_t n, uint64_t random)
 static void
 test_own_scheme(void **state)
 {
-    int asked = 0;
-    struct sched_scheme own = {"mine", &asked, pick_last};
+    struct rh_scheme own = {.name = "mine", .pick = pick_last};
     struct world *w = start("lru", 2, &own);
 
     (void)state;
+    asked = 0;
     submit_many(w, 0, 5, "{}");
     assert_int_equal(count[N - 1], 2);
     assert_int_equal(count[N - 2], 2);
@@ -292,13 +297,13 @@ static void
 test_loads(void **state)
 {
     struct world *w = start("leastload", 0, NULL);
-    struct sched_load load[N + 5];
+    struct rh_scheme_engine load[N + 5];
 
     (void)state;
     submit_many(w, 0, N + 3, "{}");
     assert_int_equal(sched_get_loads(w->s, load, N + 5), N);
     for (int i = 0; i < N; i++) { // oldest first: the last name
-        assert_int_equal(load[i].uuid.p[0], 'a' + N - 1 - i);
+        assert_int_equal(load[i].uuid[0], 'a' + N - 1 - i);
         assert_int_equal(load[i].load, N - 1 - i < 3 ? 2 : 1);
     }
     assert_int_equal(sched_get_loads(w->s, load, 3), N);
