@@ -122,7 +122,7 @@ send_request(struct engine *self, rh_error *err)
     describe_process(self, process, sizeof(process));
     snprintf(content, sizeof(content),
              "{\"uuid\": \"%s\", %s\"roundhouse\": {\"version\": 1, "
-             "\"withdraw\": true%s}}",
+             "\"withdraw\": true, \"again\": true%s}}",
              self->uuid, id, process);
     rc = compose(&self->sender,
                  &(struct draft){

@@ -226,6 +226,17 @@ send_reply(struct engine *self, const struct queued *q, struct span metadata,
     return rc;
 }
 
+/* A task that failed may be tried again here: the same request, signed once. */
+static void
+expect_again(struct engine *self, const struct queued *q)
+{
+    if (q->sock != self->shell[SHELL_TASK])
+        return;
+    pthread_mutex_lock(&self->shell_lock);
+    session_forget(self->verifier, q->job.msg);
+    pthread_mutex_unlock(&self->shell_lock);
+}
+
 /* The one place that answers a request. */
 static void
 answer(struct engine *self, const struct queued *q,
@@ -235,6 +246,8 @@ answer(struct engine *self, const struct queued *q,
     struct span request_metadata = msg_part(q->job.msg, MSG_METADATA);
     bool is_ok = true;
 
+    if (result->status == OUTCOME_ERROR)
+        expect_again(self, q);
     buf_clear(&self->metadata);
     buf_clear(&self->content);
     reply_metadata(&self->metadata, facts, request_metadata, result);
