@@ -118,6 +118,59 @@ def test_control(rc, core):
         rc.send_signal(99, block=True)
 
 
+@pytest.mark.parametrize(
+    "call, expected",
+    [
+        (lambda v, ar: v.abort(ar, block=True), ("abort_request", "u1 u3")),
+        (lambda v, ar: v.clear(block=True), ("clear_request", "u1 u3")),
+        (lambda v, ar: v.shutdown(block=True), ("shutdown_request", "u1 u3")),
+        (lambda v, ar: v.clear(targets=0, block=True), ("clear_request", "u0")),
+        (lambda v, ar: v.purge_results(targets="all"), ("purge_request", [1, 3])),
+        (lambda v, ar: v.queue_status(), ("queue_request", [1, 3])),
+        (lambda v, ar: v.get_result().get(), (None, None)),
+        (lambda v, ar: v.get_result(0, owner=True).get(), (None, None)),
+        (lambda v, ar: v.wait(0), (None, None)),
+    ],
+)
+def test_methods_of_a_view_have_its_defaults(rc, core, call, expected):
+    view = rc[[1, 3]]
+    rc[0].apply_sync(len, "")  # not through this view
+    ar = view.apply_async(len, "")
+    ar.owner = False  # kept, for get_result
+    ar.get()
+    assert view.history == ar.msg_ids and view.results is rc.results
+    core.answers["queue_request"] = {}
+    core.answers["purge_request"] = {}
+    before = len(core.sent)
+    call(view, ar)
+    msg_type, where = expected
+    sent = core.sent[before:]
+    if msg_type is None:
+        assert not sent
+    elif isinstance(where, str):
+        assert [s[1] for s in sent if s[2] == msg_type] == where.split()
+    else:
+        (content,) = [s[3] for s in sent if s[2] == msg_type]
+        assert content.get("targets", content.get("engine_ids")) == where
+
+
+def test_debug(fake, capsys):
+    with ipp.Client(dict(CONNECTION), debug=True) as rc:
+        rc[1].apply_sync(len, "abc")
+        out = capsys.readouterr().out
+        msg_id = rc.history[0]
+        assert f"-> mux u1 apply_request {msg_id}\n" in out
+        assert f"<- ok {msg_id} of u1\n" in out and "3 buffers of [" in out
+        rc.debug = False
+        assert rc[1].apply_sync(len, "x" * 9) == 9 and not rc.debug
+        assert capsys.readouterr().out == ""
+        rc.debug = True
+        rc._core.answers["history_request"] = {"history": ["h" * 600]}
+        rc.hub_history()
+        out = capsys.readouterr().out
+        assert "-> query  history_request" in out and "hhh..." in out
+
+
 def test_abort(rc, core):
     core.hold = True
     ars = [rc[0].apply_async(len, "") for _ in range(2)]

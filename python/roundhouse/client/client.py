@@ -34,6 +34,7 @@ from .connection import (
     needs_tunnel,
 )
 from .control import Control
+from .debug import TalkingCore, print_reply
 from .direct import DirectView, _execute_content
 from .display import get_shell
 from .history import History
@@ -180,7 +181,8 @@ class Client(Control):
     cluster : Cluster, optional
         The Cluster this client belongs to.
     debug : bool
-        Print what is sent and received.
+        Print requests when they are sent, and replies when they are read.
+        Also an attribute that may be set.
     context
         Accepted for compatibility; the core has its own.
     **session_args
@@ -211,7 +213,7 @@ class Client(Control):
     """
 
     block: bool = False
-    debug: bool = False
+    _debug: bool = False
     curve_serverkey: bytes  # Z85, empty without CURVE
     curve_publickey: bytes  # of the environment; empty: made for the connection
     curve_secretkey: bytes
@@ -253,7 +255,7 @@ class Client(Control):
                     stacklevel=2,
                 )
         self.block = bool(session_args.pop("block", False))
-        self.debug = debug
+        self._debug = debug
         self.cluster = cluster
         self.profile = profile or _profile_name(profile_dir)
         info = find_connection(
@@ -348,11 +350,12 @@ class Client(Control):
             self._core.session, options.get("username", ""), info["key"]
         )
         self.session.buffer_threshold, self.session.item_threshold = self._thresholds
+        self.debug = self._debug
         self._closed = False
         _open_clients.add(self)
         self._refresh()
         me = weakref.ref(self)
-        core = self._core
+        core = getattr(self._core, "silent", self._core)
 
         def on_event(name: str, data: Any) -> None:
             client = me()
@@ -363,6 +366,17 @@ class Client(Control):
             target=core.run, args=(on_event,), name="roundhouse-client", daemon=True
         )
         self._io_thread.start()
+
+    @property
+    def debug(self) -> bool:
+        """Whether requests and replies are printed."""
+        return self._debug
+
+    @debug.setter
+    def debug(self, value: bool) -> None:
+        core: Any = getattr(self._core, "silent", self._core)
+        self._debug = bool(value)
+        self._core = TalkingCore(core) if value else core  # type: ignore[assignment]
 
     def close(self, linger: float | None = None) -> None:
         """Close the connection; what is pending fails.
@@ -835,6 +849,8 @@ class Client(Control):
         body = hub.to_json(content)
         request = self._core.submit(QUERY, None, msg_type, body, b"{}")
         self._wait_requests([request], None)
+        if self._debug:
+            print_reply(request)
         reply: dict[str, Any] = json.loads(request.content or b"{}")
         if reply.get("status") != "ok":
             raise self._unwrap_exception(reply)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import error
 from ..serialize.serialize import deserialize_object, deserialize_result
+from .debug import print_reply
 
 if TYPE_CHECKING:
     from .._core import Request
@@ -209,6 +210,8 @@ class Message:
     def _read(self) -> tuple[bool, Any]:
         req = self.request
         status = req.status
+        if self.client._debug:
+            print_reply(req)
         try:
             if status == "ok":
                 if self.kind == "apply":
