@@ -25,6 +25,7 @@
 #include "engine/signals.h"
 
 #define NAG_MS 500
+#define STALLED_MS 1      // between attempts to write replies
 #define STUCK_MS 5        // between attempts while the controller is far behind
 #define KILL_FLUSH_MS 100 // for ZeroMQ to send what it has before a hard end
 
@@ -640,9 +641,13 @@ control_main(void *arg)
 
         bool stuck = capture_is_stuck(&self->capture);
 
-        at[0] = stuck ? now + STUCK_MS : at[0];
+        at[0] = atomic_load(&self->stalled) ? now + STALLED_MS
+                : stuck                     ? now + STUCK_MS
+                                            : at[0];
         (void)net_poll(item, stuck ? PIPE1 : N,
                        until(now, at, sizeof(at) / sizeof(at[0])));
+        if (atomic_load(&self->stalled))
+            shell_drive_output(self);
         if (item[PING].revents)
             take_pings(self);
         if (item[CONTROL].revents)
@@ -688,13 +693,19 @@ control_start(struct engine *self, rh_error *err)
 }
 
 void
-control_join(struct engine *self)
+control_poke(struct engine *self)
 {
     const uint64_t one = 1;
 
-    atomic_store(&self->phase, PHASE_DONE);
     // Any descriptor it polls will do.
     if (write(self->iopub.wake_fd, &one, sizeof(one)) < 0)
         log_debug("the control thread has been woken already");
+}
+
+void
+control_join(struct engine *self)
+{
+    atomic_store(&self->phase, PHASE_DONE);
+    control_poke(self);
     pthread_join(self->control_thread, NULL);
 }

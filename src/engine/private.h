@@ -100,6 +100,7 @@ struct engine {
     struct capture capture;
     struct channel *to_main, *to_control; // struct errand
     int wake_fd;                          // the main thread
+    atomic_bool stalled;                  // replies wait to be written
     atomic_int phase;
 };
 
@@ -109,6 +110,11 @@ int registration_run(struct engine *self, rh_error *err);
 
 /* shell.c, main thread */
 void shell_serve(struct engine *self); // until phase is STOPPING
+
+/* shell.c, any thread that may not wait: write what is left of replies. */
+void shell_drive_output(struct engine *self);
+/* control.c, any thread: have a look at 'stalled'. */
+void control_poke(struct engine *self);
 
 /* shell.c, any thread that may not wait: mark what waits as aborted.  Only
  * requests whose type is 'msg_type', unless it is NULL.

@@ -56,9 +56,11 @@ admit(struct engine *self, struct msg *m, struct queued *out)
     return 0;
 }
 
-/* The next valid request of any socket.  RH_EAGAIN: there is none. */
+/* The next valid request of any socket.  RH_EAGAIN: there is none, as far as
+ * can be known without asking the system if not 'look'.
+ */
 static int
-receive(struct engine *self, struct queued *out)
+receive(struct engine *self, struct queued *out, bool look)
 {
     size_t silent = 0;
 
@@ -66,7 +68,8 @@ receive(struct engine *self, struct queued *out)
         struct net_sock *sock = self->shell[self->next_shell];
         struct msg *m = NULL;
         rh_error err = {.code = 0};
-        int rc = sock ? net_recv(sock, &m, &err) : RH_EAGAIN;
+        int rc = sock && (look || net_queued(sock)) ? net_recv(sock, &m, &err)
+                                                    : RH_EAGAIN;
 
         self->next_shell = (self->next_shell + 1) % N_SHELL;
         if (rc == RH_EAGAIN) {
@@ -98,7 +101,7 @@ drain(struct engine *self)
         struct queued *q = mem_zalloc(1, sizeof(*q));
 
         // Without memory it stays in the socket, and is not aborted.
-        if (!q || receive(self, q) < 0) {
+        if (!q || receive(self, q, true) < 0) {
             mem_free(q);
             return;
         }
@@ -176,7 +179,7 @@ next(struct engine *self, struct queued *out)
 
     *out = (struct queued){.abort = false};
     if (list_empty(&self->backlog))
-        return receive(self, out);
+        return receive(self, out, false);
     q = LIST_ENTRY(self->backlog.next, struct queued, node);
     list_remove(&q->node);
     *out = *q;
@@ -185,6 +188,31 @@ next(struct engine *self, struct queued *out)
 }
 
 /* Replies */
+
+/* Write what waits; what the system does not take now is the control thread's
+ * to write while user code runs.  Lock held.
+ */
+static void
+drive_output(struct engine *self)
+{
+    bool left = false;
+
+    for (size_t i = 0; i < N_SHELL; i++)
+        if (self->shell[i] && !net_flush(self->shell[i]))
+            left = true;
+    if (!atomic_exchange(&self->stalled, left) && left)
+        control_poke(self);
+}
+
+void
+shell_drive_output(struct engine *self)
+{
+    // Taken: the main thread is looking for work, and does it itself.
+    if (pthread_mutex_trylock(&self->shell_lock) != 0)
+        return;
+    drive_output(self);
+    pthread_mutex_unlock(&self->shell_lock);
+}
 
 static int
 send_reply(struct engine *self, const struct queued *q, struct span metadata,
@@ -216,8 +244,11 @@ send_reply(struct engine *self, const struct queued *q, struct span metadata,
                      .wall_us = clock_wall_us(),
                  },
                  &m, &err);
+    pthread_mutex_lock(&self->shell_lock);
     if (rc == 0)
         rc = net_send(q->sock, NULL, 0, m, 0, &err);
+    drive_output(self);
+    pthread_mutex_unlock(&self->shell_lock);
     msg_unref(&m);
     if (rc < 0) {
         shm_put_back(self->shm, &self->tickets);
@@ -465,7 +496,9 @@ wait(struct engine *self)
     item[n++] = (struct net_pollitem){.fd = channel_fd(self->to_main),
                                       .events = NET_IN};
     item[n++] = (struct net_pollitem){.fd = self->wake_fd, .events = NET_IN};
+    atomic_store(&self->stalled, false); // polling writes, too
     (void)net_poll(item, n, -1);
+    drive_output(self);
     if (item[n - 1].revents && read(self->wake_fd, &count, sizeof(count)) < 0)
         log_debug("woken for nothing");
 }
@@ -475,13 +508,17 @@ static void
 refuse_waiting(struct engine *self)
 {
     struct queued q;
+    int rc;
 
-    pthread_mutex_lock(&self->shell_lock);
-    while (next(self, &q) == 0) {
+    do {
+        pthread_mutex_lock(&self->shell_lock);
+        drain(self);
+        rc = next(self, &q);
+        pthread_mutex_unlock(&self->shell_lock);
         q.abort = true;
-        run(self, &q);
-    }
-    pthread_mutex_unlock(&self->shell_lock);
+        if (rc == 0)
+            run(self, &q);
+    } while (rc == 0);
 }
 
 void

@@ -170,13 +170,32 @@ on_timer(struct direct *self)
     direct_set_timer(self);
 }
 
+/* The only connection of a DEALER that has nothing to do but read. */
+static struct conn *
+lone_reader(const struct direct *self)
+{
+    struct conn *c = LIST_ENTRY(self->conns.next, struct conn, link);
+
+    return self->url && !list_empty(&self->conns) && c->phase == CONN_UP
+                   && !c->wants_out
+               ? c
+               : NULL;
+}
+
 /* Read, write, accept, reconnect: all that can be done now. */
 static void
 serve(struct direct *self)
 {
     struct epoll_event event[N_EVENTS];
-    int n = epoll_wait(self->epoll_fd, event, N_EVENTS, 0);
+    struct conn *lone = lone_reader(self);
     bool timer = false;
+    int n;
+
+    if (lone) { // as most are, most of the time
+        conn_on_events(lone, EPOLLIN);
+        return;
+    }
+    n = epoll_wait(self->epoll_fd, event, N_EVENTS, 0);
 
     for (int i = 0; i < n; i++) {
         struct source *source = event[i].data.ptr;
@@ -196,7 +215,6 @@ serve(struct direct *self)
     // ORDER: it may free connections that the events above are about.
     if (timer)
         on_timer(self);
-    self->served = true;
 }
 
 // ---------------------------------------------------------------------------
@@ -220,8 +238,8 @@ take(struct direct *self, struct msg **out, rh_error *err)
     return RH_EAGAIN;
 }
 
-/* After serving once, RH_EAGAIN when that is used up: if there is more, the
- * descriptor says so.
+/* What one look has brought, then RH_EAGAIN: if there is more, the descriptor
+ * says so.
  */
 static int
 direct_recv(struct net_sock *sock, struct msg **out, rh_error *err)
@@ -232,9 +250,10 @@ direct_recv(struct net_sock *sock, struct msg **out, rh_error *err)
     if (rc == RH_EAGAIN && !self->served) {
         serve(self);
         rc = take(self, out, err);
-    }
-    if (rc == RH_EAGAIN)
+        self->served = rc == 0;
+    } else if (rc == RH_EAGAIN) {
         self->served = false;
+    }
     return rc;
 }
 
@@ -289,13 +308,20 @@ direct_send(struct net_sock *sock, const struct span *prefix, size_t n_prefix,
     return 0;
 }
 
-static void
+static bool
 direct_flush(struct net_sock *sock)
 {
     struct direct *self = direct_of(sock);
+    struct conn *c;
 
     while (!list_empty(&self->dirty))
         conn_write(LIST_ENTRY(self->dirty.next, struct conn, dirty));
+    // A DEALER's only connection; those of a ROUTER are left to its events.
+    c = self->type == NET_DEALER ? route(self, NULL, 0, NULL, 0) : NULL;
+    if (!c || outflow_empty(&c->out))
+        return true;
+    conn_write(c);
+    return outflow_empty(&c->out);
 }
 
 static bool

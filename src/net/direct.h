@@ -50,7 +50,7 @@ struct direct {
     struct net_sock base;
     enum net_type type;
     bool mandatory, corked;
-    bool served; // looked at the connections since the last RH_EAGAIN
+    bool served; // net_recv has looked since it last said RH_EAGAIN
     int linger_ms;
     int64_t max_size;
     uint32_t max_frames;

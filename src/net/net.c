@@ -3,6 +3,7 @@
  * Which kind a socket is, is decided in net_open and nowhere else.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -144,10 +145,10 @@ net_send(struct net_sock *self, const struct span *prefix, size_t n_prefix,
     return rc;
 }
 
-void
+bool
 net_flush(struct net_sock *self)
 {
-    self->ops->flush(self);
+    return self->ops->flush(self);
 }
 
 bool
@@ -211,74 +212,116 @@ find_queued(struct net_pollitem *item, size_t n)
     return n_ready;
 }
 
-static zmq_pollitem_t
-zmq_item(const struct net_pollitem *item)
+/* Descriptors say that a socket has something to do, not what. */
+static void
+take_result(struct net_pollitem *item, bool in, bool out, bool exact)
 {
-    void *zmq = zmq_sock_handle(item->sock);
-    bool direct = item->sock && !zmq;
-    short events = (short)((item->events & NET_IN ? ZMQ_POLLIN : 0)
-                           | (item->events & NET_OUT ? ZMQ_POLLOUT : 0));
-
-    return (zmq_pollitem_t){
-        .socket = zmq,
-        .fd = direct       ? net_fd(item->sock)
-              : item->sock ? 0
-                           : item->fd,
-        .events = direct ? ZMQ_POLLIN : events,
-    };
+    item->revents |= (in ? NET_IN : 0) | (out ? NET_OUT : 0);
+    if (item->revents && item->sock && !exact)
+        item->revents = net_events(item->sock) & item->events;
 }
 
-/* Descriptors say that a socket has something to do, not what. */
 static bool
-take_result(struct net_pollitem *item, const zmq_pollitem_t *got)
+is_direct(const struct net_pollitem *item)
 {
-    // A hung-up descriptor counts as readable: reading tells why.
-    item->revents |= (got->revents & (ZMQ_POLLIN | ZMQ_POLLERR) ? NET_IN : 0)
-                     | (got->revents & ZMQ_POLLOUT ? NET_OUT : 0);
-    if (item->revents && item->sock && !got->socket)
-        item->revents = net_events(item->sock) & item->events;
-    return item->revents;
+    return item->sock && net_is_level(item->sock);
+}
+
+/* With a socket of libzmq among them. */
+static int
+look_with_zmq(struct net_pollitem *item, size_t n, int timeout_ms)
+{
+    zmq_pollitem_t stack[N_STACK], *v = stack;
+    int rc;
+
+    if (n > N_STACK && !(v = mem_zalloc(n, sizeof(*v))))
+        return RH_ENOMEM;
+    for (size_t i = 0; i < n; i++) {
+        bool direct = is_direct(&item[i]);
+
+        v[i] = (zmq_pollitem_t){
+            .socket = zmq_sock_handle(item[i].sock),
+            .fd = direct ? net_fd(item[i].sock) : item[i].fd,
+            .events =
+                (short)((item[i].events & NET_IN || direct ? ZMQ_POLLIN : 0)
+                        | (item[i].events & NET_OUT && !direct ? ZMQ_POLLOUT
+                                                               : 0)),
+        };
+    }
+    rc = zmq_poll(v, (int)n, timeout_ms);
+    if (rc < 0)
+        rc = zmq_errno() == EINTR    ? RH_EINTR
+             : zmq_errno() == ENOMEM ? RH_ENOMEM
+                                     : RH_ENET;
+    for (size_t i = 0; rc >= 0 && i < n; i++)
+        // A hung-up descriptor counts as readable: reading tells why.
+        take_result(&item[i], v[i].revents & (ZMQ_POLLIN | ZMQ_POLLERR),
+                    v[i].revents & ZMQ_POLLOUT, v[i].socket);
+    if (v != stack)
+        mem_free(v);
+    return rc;
+}
+
+static int
+look_without_zmq(struct net_pollitem *item, size_t n, int timeout_ms)
+{
+    struct pollfd stack[N_STACK], *v = stack;
+    int rc;
+
+    if (n > N_STACK && !(v = mem_zalloc(n, sizeof(*v))))
+        return RH_ENOMEM;
+    for (size_t i = 0; i < n; i++) {
+        bool direct = is_direct(&item[i]);
+
+        v[i].fd = direct ? net_fd(item[i].sock) : item[i].fd;
+        v[i].events =
+            (short)((item[i].events & NET_IN || direct ? POLLIN : 0)
+                    | (item[i].events & NET_OUT && !direct ? POLLOUT : 0));
+    }
+    rc = poll(v, n, timeout_ms);
+    if (rc < 0)
+        rc = errno == EINTR ? RH_EINTR : errno == ENOMEM ? RH_ENOMEM : RH_ENET;
+    for (size_t i = 0; rc >= 0 && i < n; i++)
+        take_result(&item[i], v[i].revents & ~POLLOUT, v[i].revents & POLLOUT,
+                    false);
+    if (v != stack)
+        mem_free(v);
+    return rc;
 }
 
 /* One look, at most 'timeout_ms' long; *quiet: nothing at all happened. */
 static int
-look(struct net_pollitem *item, zmq_pollitem_t *v, size_t n, int timeout_ms,
-     bool *quiet)
+look(struct net_pollitem *item, size_t n, int timeout_ms, bool *quiet)
 {
-    int rc = zmq_poll(v, (int)n, find_queued(item, n) ? 0 : timeout_ms);
-    int n_ready = 0;
+    bool with_zmq = false;
+    int rc, n_ready = 0;
 
-    *quiet = rc == 0;
-    if (rc < 0)
-        return zmq_errno() == EINTR    ? RH_EINTR
-               : zmq_errno() == ENOMEM ? RH_ENOMEM
-                                       : RH_ENET;
+    if (find_queued(item, n))
+        timeout_ms = 0;
     for (size_t i = 0; i < n; i++)
-        n_ready += take_result(&item[i], &v[i]);
-    return n_ready;
+        with_zmq |= item[i].sock && !is_direct(&item[i]);
+    rc = with_zmq ? look_with_zmq(item, n, timeout_ms)
+                  : look_without_zmq(item, n, timeout_ms);
+    *quiet = rc == 0;
+    for (size_t i = 0; rc >= 0 && i < n; i++)
+        n_ready += item[i].revents != 0;
+    return rc < 0 ? rc : n_ready;
 }
 
 int
 net_poll(struct net_pollitem *item, size_t n, int timeout_ms)
 {
-    zmq_pollitem_t stack[N_STACK], *v = stack;
     int64_t end_ms = timeout_ms > 0 ? clock_mono_ms() + timeout_ms : 0;
     int rc, left_ms = timeout_ms;
     bool quiet;
 
-    if (n > N_STACK && !(v = mem_zalloc(n, sizeof(*v))))
-        return RH_ENOMEM;
-    for (size_t i = 0; i < n; i++)
-        v[i] = zmq_item(&item[i]);
     // A connection that came, or output that left, is nobody's event.
-    while ((rc = look(item, v, n, left_ms, &quiet)) == 0 && !quiet)
+    while ((rc = look(item, n, left_ms, &quiet)) == 0 && !quiet)
         if (timeout_ms > 0) {
             int64_t now_ms = clock_mono_ms();
 
             left_ms = end_ms > now_ms ? (int)(end_ms - now_ms) : 0;
         }
-    if (v != stack)
-        mem_free(v);
     return rc;
 }
 

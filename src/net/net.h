@@ -85,8 +85,10 @@ net_dropped(int rc)
 int net_send(struct net_sock *self, const struct span *prefix, size_t n_prefix,
              struct msg *m, uint32_t first, rh_error *err);
 
-/* Send what a corked socket holds back; polling and closing do so as well. */
-void net_flush(struct net_sock *self);
+/* Write what a corked socket holds back, and what could not be written before;
+ * polling and closing do so as well.  False: a DEALER has something left.
+ */
+bool net_flush(struct net_sock *self);
 
 /* What net_poll said is only a hint; NET_IN | NET_OUT that are true now. */
 int net_events(struct net_sock *self);

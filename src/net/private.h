@@ -27,7 +27,7 @@ struct net_ops {
     int (*recv)(struct net_sock *self, struct msg **out, rh_error *err);
     int (*send)(struct net_sock *self, const struct span *prefix,
                 size_t n_prefix, struct msg *m, uint32_t first, rh_error *err);
-    void (*flush)(struct net_sock *self);
+    bool (*flush)(struct net_sock *self);
     bool (*queued)(struct net_sock *self);
     int (*events)(struct net_sock *self);
     int (*fd)(struct net_sock *self);

@@ -379,10 +379,11 @@ zmq_sock_queued(struct net_sock *sock)
     return zmq_sock_events(sock) & NET_IN;
 }
 
-static void
+static bool
 zmq_sock_flush(struct net_sock *sock)
 {
-    (void)sock; // libzmq sends at once
+    (void)sock; // libzmq sends at once, in the background
+    return true;
 }
 
 static int

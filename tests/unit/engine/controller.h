@@ -95,12 +95,15 @@ controller_file(const struct controller *self, char *out, size_t cap)
 static inline struct msg *
 controller_poll(struct controller *self, enum channel channel, int ms)
 {
-    struct net_pollitem item = {.sock = self->sock[channel], .events = NET_IN};
+    struct net_pollitem item[N_CHANNELS];
     struct msg *m = NULL;
     rh_error err = {.code = 0};
 
+    for (size_t i = 0; i < N_CHANNELS; i++) // all have to be kept going
+        item[i] = (struct net_pollitem){
+            .sock = self->sock[i], .events = i == channel ? NET_IN : 0};
     while (net_recv(self->sock[channel], &m, &err) == RH_EAGAIN)
-        if (net_poll(&item, 1, ms) == 0)
+        if (net_poll(item, N_CHANNELS, ms) == 0)
             return NULL;
     assert_non_null(m);
     if (channel == PONG)
