@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 ENGINES = 2
+MANY = 16
 ARRAY_BYTES = 64 << 20
 
 
@@ -129,6 +130,19 @@ def measure_cluster(module: str, quick: bool) -> dict:
     return out
 
 
+def measure_many(module: str, quick: bool) -> dict:
+    """One call on each of many engines, sent one by one or as one broadcast."""
+    ipp = importlib.import_module(module)
+    calls = (50 if quick else 500) // (1 if module == "roundhouse" else 5)
+    with ipp.Cluster(n=MANY, log_level=40) as rc:
+        rc.wait_for_engines(MANY)
+        direct, broadcast = rc[:], rc.broadcast_view()
+        return {
+            "all_direct_us": call_us(lambda: direct.apply_sync(noop), calls),
+            "all_broadcast_us": call_us(lambda: broadcast.apply_sync(noop), calls),
+        }
+
+
 def measure_start(module: str) -> dict:
     """Seconds from the command `ipcluster start -n 4` to four ids in a client."""
     ipp = importlib.import_module(module)
@@ -178,6 +192,7 @@ def main() -> None:
         out = measure_pool(args.quick)
     else:
         out = measure_cluster(args.system, args.quick)
+        out.update(measure_many(args.system, args.quick))
         out.update(measure_start(args.system))
     json.dump(out, sys.stdout)
 

@@ -29,6 +29,8 @@ ROWS = (
     ("rate_direct", "direct no-op calls, one by one", "1/s", True),
     ("rate_balanced", "balanced no-op tasks, one by one", "1/s", True),
     ("rate_dag", "chain of dependent tasks", "1/s", True),
+    ("all_direct_us", "blocking no-op call on 16 engines, direct", "us", False),
+    ("all_broadcast_us", "the same, broadcast", "us", False),
     ("array_gb_s", "64 MiB array to an engine", "GB/s", True),
     ("controller_mb", "idle controller, memory (PSS)", "MB", False),
     ("controller_processes", "idle controller, processes", "", False),

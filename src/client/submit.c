@@ -263,8 +263,9 @@ ask_for_quiet(struct buf *out, const struct rh_submission *what)
 {
     struct span given = span_of(what->metadata.p, what->metadata.n);
     size_t i = 1; // of what follows the brace
+    // Replies that are combined cannot say it for each engine.
     bool is_call = strcmp(what->msg_type, "apply_request") == 0
-                   && (what->channel == RH_MUX || what->channel == RH_TASK);
+                   && !(what->flags & RH_COALESCING);
 
     if (!is_call || (given.n && given.p[0] != '{'))
         return given;

@@ -26,9 +26,12 @@ class BroadcastView(DirectView):
     ----------
     is_coalescing : bool
         Let the controller join the replies into one.  The order of the values
-        is then that of ``ar.engine_id``.
+        is then that of ``ar.engine_id``.  Worth it when there are so many
+        engines that messages fill the line to the client; else the calls are
+        faster one by one.
 
-    The hub keeps no record of what is broadcast, and labels are not stored.
+    The hub has a record of each engine's call, or of the whole if the replies
+    are joined.  That of ipyparallel keeps none.
     """
 
     is_coalescing: bool = False
@@ -46,15 +49,19 @@ class BroadcastView(DirectView):
     ) -> list[Message]:
         client = self.client
         pairs = [[uuid, client._engine_id(uuid)] for uuid in uuids]
-        metadata = json.dumps(
-            {"targets": pairs, "is_broadcast": True, "is_coalescing": coalescing}
-        ).encode()
+        metadata = {
+            "targets": pairs,
+            "is_broadcast": True,
+            "is_coalescing": coalescing,
+        }
+        if label is not None:
+            metadata["label"] = label
         kind = msg_type.partition("_")[0]
         return client._broadcast(
             uuids,
             msg_type,
             content,
-            metadata,
+            json.dumps(metadata).encode(),
             bufs,
             kind,
             label,
@@ -86,7 +93,7 @@ class BroadcastView(DirectView):
             "apply_request",
             b"{}",
             bufs,
-            None,
+            self.label if label is None else label,
             self.track if track is None else track,
             coalescing,
         )
@@ -139,7 +146,7 @@ class BroadcastView(DirectView):
             # Broadcasts take another way: the parts must be there first.
             sent.get()
         bufs = pack_apply_message(_broadcast_map, (f, *names), {})
-        messages = self._send(uuids, "apply_request", b"{}", bufs, None, track)
+        messages = self._send(uuids, "apply_request", b"{}", bufs, self.label, track)
         ar = AsyncMapResult(
             self.client,
             messages,
