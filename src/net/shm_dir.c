@@ -350,13 +350,10 @@ read_offer(struct shm *self, struct span extensions)
         || scan_object(outer[1].value, inner, 1, NULL) < 0)
         return false;
     hex = inner[0].value;
-    if (hex.n != SHM_TOKEN_SIZE + 1)
+    if (hex.n != SHM_TOKEN_SIZE + 1) // with its quotes
         return false;
-    for (size_t i = 1; i + 1 < hex.n; i++)
-        if (!memchr("0123456789abcdef", hex.p[i], 16))
-            return false;
     memcpy(self->token, hex.p + 1, SHM_TOKEN_SIZE - 1);
-    return true;
+    return strspn(self->token, "0123456789abcdef") == SHM_TOKEN_SIZE - 1;
 }
 
 static bool

@@ -29,7 +29,7 @@
 #include "net/shm_private.h"
 
 #define KEEP_US 10000000
-#define KEPT_MAX 64
+#define KEPT_MAX 2048  // as many as a hub may keep in its records, and more
 #define TRIES 8        // files looked at per buffer
 #define WASTE_MAX 4    // times the size that is needed
 #define RESERVE_PART 4 // this part of /dev/shm stays free
@@ -117,30 +117,38 @@ is_free(const struct shm *self, const struct kept *file)
     return found;
 }
 
+/* Lock held. */
+static struct kept *
+find_free(const struct shm *self, size_t n)
+{
+    struct list *i = self->kept.next;
+
+    for (int k = 0; k < TRIES && i != &self->kept; i = i->next) {
+        struct kept *file = LIST_ENTRY(i, struct kept, node);
+
+        if (file->size < n || file->size / WASTE_MAX > n)
+            continue;
+        if (is_free(self, file))
+            return file;
+        k++;
+    }
+    return NULL;
+}
+
 /* One that can be used again leaves the list; NULL if there is none. */
 static struct kept *
 claim(struct shm *self, size_t n)
 {
-    struct kept *found = NULL;
-    struct list *i;
+    struct kept *file;
 
     pthread_mutex_lock(&self->lock);
-    i = self->kept.next;
-    for (int k = 0; k < TRIES && i != &self->kept && !found;) {
-        struct kept *file = LIST_ENTRY(i, struct kept, node);
-
-        i = i->next;
-        if (file->size < n || file->size / WASTE_MAX > n)
-            continue;
-        k++;
-        if (!is_free(self, file))
-            continue;
+    file = find_free(self, n);
+    if (file) {
         list_remove(&file->node);
         self->n_kept--;
-        found = file;
     }
     pthread_mutex_unlock(&self->lock);
-    return found;
+    return file;
 }
 
 static int
