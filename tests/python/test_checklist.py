@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @functools.cache
-def tests_in(path):
+def names_in(path):
     return set(re.findall(r"\b(test_\w+)\s*\(", (ROOT / path).read_text()))
 
 
@@ -17,5 +17,5 @@ def test_every_test_named_in_the_checklist_exists():
     named = re.findall(r"(tests/\S+\.(?:py|c))::(test_\w+(?:, test_\w+)*)", text)
     assert len(named) > 100
     for path, names in named:
-        missing = set(names.split(", ")) - tests_in(path)
+        missing = set(names.split(", ")) - names_in(path)
         assert not missing, f"{path}: {missing}"
