@@ -68,8 +68,9 @@ struct engine {
                                 // while user code runs
     struct net_sock *shell[N_SHELL];
     struct session *verifier;
-    struct list backlog; // struct queued
-    size_t next_shell;   // whose turn it is to be looked at first
+    struct list backlog;   // struct queued
+    size_t next_shell;     // whose turn it is to be looked at first
+    struct net_sock *last; // where the last request came from
 
     pthread_mutex_t abort_lock; // guards to the next blank line
     struct aborts aborts;

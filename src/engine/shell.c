@@ -56,27 +56,17 @@ admit(struct engine *self, struct msg *m, struct queued *out)
     return 0;
 }
 
-/* The next valid request of any socket.  RH_EAGAIN: there is none, as far as
- * can be known without asking the system if not 'look'.
- */
+/* The next valid request of one socket, or RH_EAGAIN. */
 static int
-receive(struct engine *self, struct queued *out, bool look)
+receive_from(struct engine *self, struct net_sock *sock, struct queued *out)
 {
-    size_t silent = 0;
-
-    while (silent < N_SHELL) {
-        struct net_sock *sock = self->shell[self->next_shell];
+    for (;;) {
         struct msg *m = NULL;
         rh_error err = {.code = 0};
-        int rc = sock && (look || net_queued(sock)) ? net_recv(sock, &m, &err)
-                                                    : RH_EAGAIN;
+        int rc = sock ? net_recv(sock, &m, &err) : RH_EAGAIN;
 
-        self->next_shell = (self->next_shell + 1) % N_SHELL;
-        if (rc == RH_EAGAIN) {
-            silent++;
-            continue;
-        }
-        silent = 0;
+        if (rc == RH_EAGAIN)
+            return rc;
         if (net_dropped(rc)) {
             log_warn("dropped a request: %s", err.text);
             continue;
@@ -86,9 +76,25 @@ receive(struct engine *self, struct queued *out, bool look)
             return RH_EAGAIN;
         }
         if (admit(self, m, out) == 0) {
-            out->sock = sock;
+            out->sock = self->last = sock;
             return 0;
         }
+    }
+}
+
+/* The next one of any socket, in turns.  RH_EAGAIN: there is none, as far as
+ * can be known without asking the system if not 'look'.
+ */
+static int
+receive(struct engine *self, struct queued *out, bool look)
+{
+    for (size_t i = 0; i < N_SHELL; i++) {
+        struct net_sock *sock = self->shell[self->next_shell];
+
+        self->next_shell = (self->next_shell + 1) % N_SHELL;
+        if (sock && (look || net_queued(sock))
+            && receive_from(self, sock, out) == 0)
+            return 0;
     }
     return RH_EAGAIN;
 }
@@ -178,8 +184,12 @@ next(struct engine *self, struct queued *out)
     struct queued *q;
 
     *out = (struct queued){.abort = false};
-    if (list_empty(&self->backlog))
-        return receive(self, out, false);
+    if (list_empty(&self->backlog)) {
+        // Where the last one came from there is often another.
+        int rc = receive(self, out, false);
+
+        return rc == RH_EAGAIN ? receive_from(self, self->last, out) : rc;
+    }
     q = LIST_ENTRY(self->backlog.next, struct queued, node);
     list_remove(&q->node);
     *out = *q;
