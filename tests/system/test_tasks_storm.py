@@ -1,6 +1,7 @@
 """Engines that die while tasks run: every task is accounted for.
 
-$ROUNDHOUSE_STORM is the number of tasks of the storm (default 5,000).
+$ROUNDHOUSE_STORM is the number of tasks of the storm (default 5,000), and
+$ROUNDHOUSE_GRAPH that of the graph (default 20,000).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import roundhouse as ipp
 pytest_plugins = ["cluster_fixtures"]
 
 N = int(os.environ.get("ROUNDHOUSE_STORM", "5000"))
+N_GRAPH = int(os.environ.get("ROUNDHOUSE_GRAPH", "20000"))
 
 
 def note(path, i, die=False):
@@ -95,3 +97,20 @@ def test_a_storm(start_cluster, tmp_path):
     assert lost <= 50 * kills
     print(f"{N} tasks, {kills} engines killed: {lost} tasks lost with them")
     assert not c.rc.queue_status()["unassigned"]
+
+
+def test_a_graph(start_cluster):
+    """Each task after two earlier ones; none starts before both have ended."""
+    c = start_cluster(2)
+    dice = random.Random(2)
+    view = c.rc.load_balanced_view()
+    results, parents = [], []
+    for i in range(N_GRAPH):
+        before = {dice.randrange(max(0, i - 200), i) for _ in range(2)} if i else ()
+        view.after = [results[k] for k in before]
+        results.append(view.apply_async(abs, -i))
+        parents.append(before)
+    assert c.rc.wait(results, timeout=300)
+    for i, (ar, before) in enumerate(zip(results, parents)):
+        assert ar.get() == i
+        assert all(results[k].completed <= ar.started for k in before)

@@ -29,8 +29,9 @@ struct mtask {
     bool accepted, cancelled, invalid, same, over, queued_again;
     int n_answers;
     enum outcome outcome;
-    int ran;    // engine; -1: none
-    int engine; // on it now; -1: none
+    int ran;      // engine; -1: none
+    int engine;   // on it now; -1: none
+    bool unbegun; // ... which is dead, and has not begun it
     struct wanted after, follow;
     uint32_t targets; // bits of engines; 0: any
     bool has_targets;
@@ -256,7 +257,8 @@ came_back(struct storm *w, struct mtask *t)
     struct mengine *old = &w->engine[t->engine];
 
     TRUE(old->state != ALIVE && old->expires <= w->w.now);
-    TRUE(t->retries-- > 0);
+    TRUE(t->unbegun || t->retries-- > 0);
+    t->unbegun = false;
     old->load--;
     t->engine = -1;
     t->queued_at = w->w.now;
@@ -280,6 +282,7 @@ on_dispatch(void *ctx, const struct sched_peer *peer, struct msg *m)
     if (t->engine >= 0)
         came_back(w, t);
     TRUE(!t->cancelled || !t->queued_again);
+    t->unbegun = false; // what it was on the engine before does not matter
     TRUE(!(t->refused & 1U << ei));
     TRUE(!t->has_targets || (t->targets & 1U << ei));
     if (hwm && e->load >= (int)hwm) {
@@ -367,6 +370,7 @@ on_answer(void *ctx, const struct sched_answer *a)
         TRUE(strcmp(a->ename, "EngineError") == 0);
         TRUE(e->state != ALIVE && e->expires <= w->w.now);
         TRUE(t->engine == e - w->engine);
+        TRUE(!t->unbegun || t->has_targets); // all of them dead
         e->load--;
         t->engine = -1;
     } else if (t->engine >= 0) {
@@ -484,6 +488,27 @@ pick_engine(struct storm *w)
     return w->n_engines ? (int)dice(w, (uint32_t)w->n_engines) : -1;
 }
 
+/* Some of its tasks had been begun. */
+static void
+tell_begun(struct storm *w, int ei)
+{
+    struct begun *begun = begun_new();
+
+    TRUE(begun);
+    for (int i = 0; i < w->n_tasks; i++) {
+        const struct task *in = inside(w, &w->task[i]);
+
+        if (!in || w->task[i].engine != ei)
+            continue;
+        if (dice(w, 2))
+            begun_note(begun, span_str(w->task[i].id));
+        else
+            w->task[i].unbegun = !in->passed;
+    }
+    sched_on_engine_begun(w->w.s, span_str(w->engine[ei].name), begun);
+    begun_free(&begun);
+}
+
 static void
 lose_engine(struct storm *w)
 {
@@ -499,6 +524,8 @@ lose_engine(struct storm *w)
               (long long)grace);
         e->state = GRACE;
         e->expires = w->w.now + (e->load ? grace : 0);
+        if (dice(w, 2))
+            tell_begun(w, ei);
         short_memory(w);
         TRUE(sched_on_engine_lost(w->w.s, span_str(e->name), SPAN_LIT("why"),
                                   w->w.now, grace)
