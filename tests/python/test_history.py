@@ -3,6 +3,7 @@
 import random
 import sys
 import threading
+import uuid
 
 import pytest
 from roundhouse.client.history import History
@@ -18,6 +19,8 @@ CASES = {
     "two clients": [f"{c}_1_{i}" for i in range(N // 2) for c in "ab"],
     "no numbers": ["x" * (i % 7) for i in range(N)],
     "leading zeros": [f"a_{i:05}" for i in range(N)],
+    "broadcasts": [f"a_1_{i}_{e}" for i in range(N // 4) for e in ("x", "y", "z")],
+    "odd": [f"\0\ud800{i}" for i in range(N)],
     "huge": [f"a_{10**30 + i}" for i in range(N)],
 }
 
@@ -38,6 +41,7 @@ def test_is_like_a_list(name):
     assert h + ["x"] == ids + ["x"]
     assert "end" not in h and "a_1_999999" not in h and 5 not in h
     assert all(x in h for x in ids[::50])
+    assert h.among({"no", *ids[::50]}) == set(ids[::50])
     h += ["end"]
     assert h[-1] == "end" and "end" in h and h.index("end") == len(ids)
 
@@ -46,6 +50,14 @@ def test_a_loop_of_calls_costs_nothing():
     h = History(f"a_1_{i}" for i in range(512 * 100))
     kept = [*h._chunks, *h._recent]
     assert len(kept) == 1 and sys.getsizeof(kept[0][1]) < 100
+
+
+def test_other_ids_cost_little():
+    uuids = [str(uuid.UUID(int=random.Random(i).getrandbits(128))) for i in range(16)]
+    h = History(f"{uuids[0]}_123_{i}_{u}" for i in range(320) for u in uuids)
+    assert not h._recent
+    size = sum([sys.getsizeof(packed) for _, packed in h._chunks])
+    assert size < 12 * len(h)
 
 
 def test_threads_append_together():

@@ -215,7 +215,7 @@ class View:
     @property
     def outstanding(self) -> set[str]:
         """The msg_ids sent through this view that are not finished."""
-        return {i for i in self.client.outstanding if i in self.history}
+        return self.history.among(self.client.outstanding)
 
     @property
     def results(self) -> Any:

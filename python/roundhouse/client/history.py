@@ -1,15 +1,17 @@
 """The ids of what was sent, in little memory.
 
 Ids of one client differ in the number at their end, which counts up, so a
-million calls in a row are one range and a text.
+million calls in a row are one range and a text.  Others (those of broadcasts
+end in the engine) are compressed, as they resemble each other.
 """
 
 from __future__ import annotations
 
 import threading
-from array import array
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 __all__ = ["History"]
@@ -28,7 +30,7 @@ class History(Sequence):  # type: ignore[type-arg]
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
         self._lock = threading.Lock()  # guards what follows, but for appending
-        # (prefix, numbers): ids are prefix + number; prefix None: plain ids
+        # (prefix, range of numbers) or (None, compressed or plain ids)
         self._chunks: list[tuple[str | None, Any]] = []
         self._ends: list[int] = []  # of each chunk, counted from the start
         self._recent: list[str] = []  # always the same list
@@ -69,9 +71,10 @@ class History(Sequence):  # type: ignore[type-arg]
         start = self._ends[k - 1] if k else 0
         if k == len(self._chunks):
             return self._recent[i - start]
-        prefix, numbers = self._chunks[k]
-        found = numbers[i - start]
-        return found if prefix is None else f"{prefix}{found}"
+        prefix, packed = self._chunks[k]
+        if prefix is None:
+            return _unpacked(packed)[i - start]
+        return f"{prefix}{packed[i - start]}"
 
     def _len(self) -> int:
         return (self._ends[-1] if self._ends else 0) + len(self._recent)
@@ -91,18 +94,19 @@ class History(Sequence):  # type: ignore[type-arg]
             return self._at(i % n)
 
     def __contains__(self, msg_id: object) -> bool:
-        if not isinstance(msg_id, str):
-            return False
-        prefix, number = _split(msg_id)
+        return isinstance(msg_id, str) and bool(self.among({msg_id}))
+
+    def among(self, ids: set[str]) -> set[str]:
+        """Those of ids that are here; faster than looking for each."""
+        split = [(i, *_split(i)) for i in ids]
         with self._lock:
-            return msg_id in self._recent or any(
-                [
-                    number in numbers
-                    if p == prefix
-                    else p is None and msg_id in numbers
-                    for p, numbers in self._chunks
-                ]
-            )
+            found = ids.intersection(self._recent)
+            for prefix, packed in self._chunks:
+                if prefix is None:
+                    found |= ids.intersection(_unpacked(packed))
+                else:
+                    found |= {i for i, p, k in split if p == prefix and k in packed}
+        return found
 
     def __iter__(self) -> Iterator[str]:
         i = 0
@@ -137,21 +141,26 @@ def _split(msg_id: str) -> tuple[str, int]:
 
 
 def _packed(ids: list[str]) -> tuple[str | None, Any]:
-    """(prefix, numbers) of ids, or (None, ids) if they have no such form."""
-    prefix, _ = _split(ids[0])
-    n = len(prefix)
-    try:
-        numbers = array("q", [int(i[n:]) for i in ids])
-    except (ValueError, OverflowError):
-        return None, ids
-    if [f"{prefix}{k}" for k in numbers] != ids:
-        return None, ids
-    step = numbers[1] - numbers[0]
-    if step:
-        line = range(numbers[0], numbers[0] + step * len(ids), step)
-        if numbers == array("q", line):
+    """What is kept of a window of ids."""
+    prefix, first = _split(ids[0])
+    step = _split(ids[1])[1] - first
+    if step and first >= 0:
+        line = range(first, first + step * len(ids), step)
+        if [f"{prefix}{k}" for k in line] == ids:
             return prefix, line
-    return prefix, numbers
+    text = "\0".join(ids)
+    if text.count("\0") >= len(ids):
+        return None, ids
+    return None, zlib.compress(text.encode("utf-8", "surrogatepass"), 1)
+
+
+@lru_cache(maxsize=2)  # neighbours are asked for in turn
+def _uncompressed(data: bytes) -> list[str]:
+    return zlib.decompress(data).decode("utf-8", "surrogatepass").split("\0")
+
+
+def _unpacked(packed: Any) -> list[str]:
+    return packed if type(packed) is list else _uncompressed(packed)
 
 
 def _joined(a: Any, b: Any) -> Any:
