@@ -108,6 +108,10 @@ compat: $(COMPAT)/.tools $(STAMP)/installed ## ipyparallel's own test suite with
 	$(PY) -m pip --python $(COMPAT)/bin/python install -q --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall . -C build-dir=build/compat-wheel
 	$(PY) tests/compat/run_suite.py $(COMPAT)/bin/python --write docs/compatibility.md $(COMPAT_ARGS)
 
+.PHONY: golden
+golden: $(PEER)/.installed ## record traffic of the real ipyparallel for the unit tests
+	$(PEER)/bin/python tests/compat/golden.py $(abspath $(PEER))/bin/python tests/unit/wire/golden
+
 .PHONY: fuzz
 FUZZ_SECONDS ?= 30
 fuzz: build/fuzz/.built ## explore each fuzz target for FUZZ_SECONDS

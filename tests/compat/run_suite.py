@@ -128,17 +128,19 @@ def main() -> int:
     p.add_argument("python")
     p.add_argument("--modes", default="a,b,c,d")
     p.add_argument("--write", type=Path)
-    p.add_argument("--reference", type=Path, help="keep or reuse the outcome of mode d")
+    p.add_argument("--keep", type=Path, help="folder for outcomes: use those in it")
     args, extra = p.parse_known_args()  # what is not ours is for pytest
     python = os.path.abspath(args.python)
     results = {}
     for mode in args.modes.split(","):
-        if mode == "d" and args.reference and args.reference.exists():
-            results[mode] = json.loads(args.reference.read_text())
+        kept = args.keep and args.keep / f"{mode}.json"
+        if kept and kept.exists():
+            results[mode] = json.loads(kept.read_text())
         else:
             results[mode] = run(python, mode, extra)
-            if mode == "d" and args.reference:
-                args.reference.write_text(json.dumps(results[mode]))
+            if kept:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                kept.write_text(json.dumps(results[mode]))
         print(mode, dict(Counter(results[mode].values())), flush=True)
     reference = results.get("d", {})
     good = {t for t, outcome in reference.items() if outcome == "passed"}

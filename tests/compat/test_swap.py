@@ -139,26 +139,21 @@ def play(folder, peer, parts, options=(), environ=None, only=(), says=""):
             if client == "real"
             else (sys.executable, "roundhouse")
         )
-        done = subprocess.run(
+        log = folder / "client.log"
+        client_process = processes.start(
+            "client",
             [python, str(SCENARIO), module, str(file), *skips(peer, engines)]
             + [f"--only={step}" for step in only],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE * 2,
-            env={**os.environ, **environ},
+            **environ,
         )
-        failed = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
-        if done.returncode or failed:
-            pytest.fail(
-                "\n".join(failed)
-                + f"\n{done.stdout}\n{done.stderr[-6000:]}\n{processes.logs()}",
-                pytrace=False,
-            )
-        return [
-            line.split()[1]
-            for line in done.stdout.splitlines()
-            if line.startswith("ok ")
-        ]
+        try:
+            code = client_process.wait(PATIENCE * 2)
+        except subprocess.TimeoutExpired:
+            code = -1
+        lines = log.read_text(errors="replace").splitlines()
+        if code or any(line.startswith("FAIL") for line in lines):
+            pytest.fail(processes.logs(), pytrace=False)
+        return [line.split()[1] for line in lines if line.startswith("ok ")]
     finally:
         processes.stop()
 
