@@ -16,6 +16,7 @@ import concurrent.futures
 import threading
 import time
 import warnings
+from _thread import RLock  # threading.RLock is a function around it
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     ALL_COMPLETED,
@@ -102,7 +103,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     ) -> None:
         # Future.__init__ is not called: what it makes is made when needed.
         if type(children) is not list:
-            if isinstance(children, (str, Message, HubMessage)):
+            if isinstance(children, (Message, str, HubMessage)):
                 children = [children]
                 self._single_result = True
             else:
@@ -116,7 +117,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         self.owner = owner
         self._return_exceptions = return_exceptions
         self._chunk_sizes = chunk_sizes
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     # What concurrent.futures uses of a Future
 
@@ -193,11 +194,12 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             self._finished = True
             if self._cond is not None:
                 self._cond.notify_all()
-            failed = not self._return_exceptions and not all(
-                [c.success for c in self._children]
-            )
-            for waiter in self._waiting or ():
-                (waiter.add_exception if failed else waiter.add_result)(self)
+            if self._waiting:
+                failed = not self._return_exceptions and not all(
+                    [c.success for c in self._children]
+                )
+                for waiter in self._waiting:
+                    (waiter.add_exception if failed else waiter.add_result)(self)
             callbacks, self._callbacks = self._callbacks, None
         self._client._forget(self)
         for callback in callbacks or ():
@@ -385,7 +387,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
                 )
             else:
                 raise ValueError(f"unknown return_when: {return_when!r}")
-        if not self._finished or self._cancelled_here:
+        if self._cancelled_here or not (self._finished or self._look()):
             self._await(timeout)
         if return_exceptions is None:
             return_exceptions = self._return_exceptions
