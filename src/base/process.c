@@ -2,7 +2,8 @@
  *
  * All from /proc, which costs nothing until somebody dies.  Between the moment
  * its descriptors are closed and the moment its parent has taken note of it, a
- * process can be read but will never run again; its flags say so.
+ * process can be read but will never run again; its flags say so.  After that
+ * only a pidfd knows how it ended.
  */
 #include "base/process.h"
 
@@ -13,12 +14,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "roundhouse/error.h"
 
 #define EXITING 0x4 // PF_EXITING in the kernel
+
+/* Of linux/pidfd.h, newer than many systems' headers. */
+struct pidfd_info {
+    uint64_t mask, cgroup;
+    uint32_t ids[11];
+    int32_t exit_code;
+};
+#define INFO_EXIT 8
+#define GET_INFO _IOWR(0xFF, 11, struct pidfd_info)
 
 /* The start of a small file, with a NUL; or -errno. */
 static ssize_t
@@ -94,13 +106,43 @@ read_stat(pid_t pid, struct stat_line *out)
 int
 process_find(struct process *self, pid_t pid)
 {
-    struct stat_line line;
+    struct stat_line line, same;
 
-    *self = (struct process){0};
+    *self = (struct process){.fd = -1};
     if (pid <= 0 || read_stat(pid, &line) < 0)
         return RH_ENOENT;
-    *self = (struct process){.pid = pid, .start = line.start};
+    *self = (struct process){
+        .pid = pid,
+        .start = line.start,
+        .fd = (int)syscall(SYS_pidfd_open, pid, 0),
+    };
+    // It is that process's, unless there is another of its number by now.
+    if (self->fd >= 0
+        && (read_stat(pid, &same) < 0 || same.start != line.start)) {
+        process_forget(self);
+        return RH_ENOENT;
+    }
     return 0;
+}
+
+void
+process_forget(struct process *self)
+{
+    if (self->pid && self->fd >= 0)
+        close(self->fd);
+    *self = (struct process){.fd = -1};
+}
+
+/* The status of a process that its parent has asked for, or -1. */
+static int
+kept_status(const struct process *self)
+{
+    struct pidfd_info info = {.mask = INFO_EXIT};
+
+    if (self->fd < 0 || ioctl(self->fd, GET_INFO, &info) < 0
+        || !(info.mask & INFO_EXIT))
+        return -1;
+    return info.exit_code;
 }
 
 enum process_state
@@ -110,8 +152,10 @@ process_look(const struct process *self, int *status)
     int rc = read_stat(self->pid, &line);
 
     *status = -1;
-    if (rc == RH_ENOENT || (rc == 0 && line.start != self->start))
+    if (rc == RH_ENOENT || (rc == 0 && line.start != self->start)) {
+        *status = kept_status(self);
         return PROCESS_ENDED;
+    }
     if (rc < 0)
         return PROCESS_RUNS; // as far as we know
     if (line.state == 'Z' || line.state == 'X' || (line.flags & EXITING)) {

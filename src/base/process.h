@@ -20,14 +20,17 @@ enum process_state { PROCESS_RUNS, PROCESS_STOPPED, PROCESS_ENDED };
 struct process {
     pid_t pid;
     uint64_t start; // when it began, in ticks: ids are used again
+    int fd;         // a pidfd, which keeps its status; -1: none
 };
 
 /* RH_ENOENT: no such process, or there is no way to know. */
 int process_find(struct process *self, pid_t pid);
+void process_forget(struct process *self); // as if never found
 
 /* Is that very process still there?  ENDED also while it is on its way out:
  * none of its code will ever run.  *status is what wait() tells its parent, if
- * that can be learnt, or -1.
+ * that can be learnt (from Linux 6.15 on always, before that until the parent
+ * has asked), or -1.
  */
 enum process_state process_look(const struct process *self, int *status);
 

@@ -42,7 +42,7 @@ void
 local_forget(struct local *self)
 {
     begun_free(&self->begun);
-    self->process = (struct process){0};
+    process_forget(&self->process);
 }
 
 bool

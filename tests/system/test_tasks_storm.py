@@ -56,6 +56,23 @@ def test_tasks_sent_ahead_survive_their_engine(start_cluster, tmp_path, wait_unt
     assert runs(path) == {i: 1 for i in range(-1, 100)}
 
 
+def test_the_error_says_what_is_known(start_cluster):
+    c = start_cluster(2, "--ping=100", "--HeartMonitor.max_heartmonitor_misses=3")
+    view = c.rc.load_balanced_view()
+    for end, known in [
+        ("import os; os._exit(7)", "its process ended with exit code 7"),
+        (
+            "import os; os.kill(os.getpid(), 19)",
+            "its heart stopped beating; its process {pid} is stopped",
+        ),
+    ]:
+        engine, pid = c.pids().popitem()
+        view.targets = [engine]
+        error = view.apply_async(eval, f"exec({end!r})").exception(60)
+        assert known.format(pid=pid) in str(error)
+    os.kill(pid, signal.SIGKILL)
+
+
 def test_a_storm(start_cluster, tmp_path):
     """No task is lost, and none is run twice that was not to be retried."""
     c = start_cluster(3)
