@@ -12,6 +12,7 @@ import argparse
 import importlib
 import json
 import multiprocessing
+import random
 import statistics
 import subprocess
 import sys
@@ -50,6 +51,19 @@ def rate(submit, wait, n: int) -> float:
     wait([submit(i) for i in range(max(10, n // 10))])
     start = time.perf_counter()
     wait([submit(i) for i in range(n)])
+    return n / (time.perf_counter() - start)
+
+
+def rate_graph(view, wait, n: int) -> float:
+    """Tasks per second of a graph: each after two of the hundred before it."""
+    rng = random.Random(1)
+    results = [view.apply_async(noop, i) for i in range(2)]
+    wait(results)
+    start = time.perf_counter()
+    for i in range(n):
+        with view.temp_flags(after=rng.sample(results[-100:], 2)):
+            results.append(view.apply_async(noop, i))
+    wait(results)
     return n / (time.perf_counter() - start)
 
 
@@ -121,6 +135,11 @@ def measure_cluster(module: str, quick: bool) -> dict:
             return last[0]
 
         out["rate_dag"] = rate(dependent, wait, chain)
+        out["rate_graph"] = rate_graph(balanced, wait, tasks)
+        if module == "roundhouse":  # the other has no automatic chunks
+            items = range(50 * tasks)
+            seconds = timed(lambda: balanced.map_sync(noop, items, chunksize="auto"))
+            out["rate_map"] = len(items) / seconds
         array = numpy.random.default_rng(1).integers(
             0, 255, ARRAY_BYTES, dtype=numpy.uint8
         )
@@ -176,6 +195,8 @@ def measure_pool(quick: bool) -> dict:
         pool.map(noop, range(1000), chunksize=1)
         seconds = timed(lambda: pool.map(noop, range(tasks), chunksize=1))
         out["rate_balanced"] = tasks / seconds
+        items = range(50 * tasks)
+        out["rate_map"] = len(items) / timed(lambda: pool.map(noop, items))
         array = bytes(ARRAY_BYTES)
         pool.apply(size, (array,))
         seconds = min(timed(lambda: pool.apply(size, (array,))) for _ in range(5))

@@ -29,6 +29,8 @@ ROWS = (
     ("rate_direct", "direct no-op calls, one by one", "1/s", True),
     ("rate_balanced", "balanced no-op tasks, one by one", "1/s", True),
     ("rate_dag", "chain of dependent tasks", "1/s", True),
+    ("rate_graph", "graph of tasks, each after two others", "1/s", True),
+    ("rate_map", "map with automatic chunks, items", "1/s", True),
     ("all_direct_us", "blocking no-op call on 16 engines, direct", "us", False),
     ("all_broadcast_us", "the same, broadcast", "us", False),
     ("array_gb_s", "64 MiB array to an engine", "GB/s", True),
