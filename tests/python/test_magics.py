@@ -117,6 +117,16 @@ def test_config(shell, rc, core):
     magics._announce(False)
 
 
+@pytest.mark.parametrize("after, bars", [(0, 1), (-1, 0), (60, 0)])
+def test_progress_after(shell, rc, core, monkeypatch, after, bars):
+    shown = []
+    monkeypatch.setattr(ipp.AsyncResult, "wait_interactive", shown.append)
+    core.hold = True
+    answer(core)
+    result, _ = run(shell, f"%%px --progress-after {after}\n...")
+    assert result.success and len(shown) == bars
+
+
 def test_long_lists_are_abbreviated(shell, rc, core, capsys):
     magics = shell.magics_manager.magics["cell"]["px"].__self__
     magics.view.targets = list(range(20))

@@ -468,6 +468,11 @@ def test_parallel(rc):
     assert numpy.array_equal(squares(a), a * a)
     with pytest.raises(KeyError):
         rc[:].parallel(dist="x")(abs)
+    with pytest.warns(UserWarning, match="chunksize has no effect"):
+        assert rc[:].parallel(block=True, chunksize=2)(abs).map([-1, 2]) == [1, 2]
+    f = ipp.ParallelFunction(rc[:], abs, dist="r", block=True, ordered=False)
+    assert (f.view.targets, f.func, f.block, f.ordered) == ([0, 1, 3], abs, True, False)
+    assert f.map(range(-3, 0)) == [3, 2, 1] and f.return_exceptions is False
 
 
 def test_parallel_on_a_balanced_view(rc):

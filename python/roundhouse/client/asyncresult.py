@@ -302,12 +302,15 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             raise CancelledError()
 
     def set_running_or_notify_cancel(self) -> bool:
+        """Not for callers: raises InvalidStateError, as the next two do."""
         raise InvalidStateError("the result of a remote call is not set here")
 
     def set_result(self, result: Any) -> None:
+        """Raises InvalidStateError: the engine sets it."""
         raise InvalidStateError("the result of a remote call is not set here")
 
     def set_exception(self, exception: BaseException | None) -> None:
+        """Raises InvalidStateError: the engine sets it."""
         raise InvalidStateError("the result of a remote call is not set here")
 
     def __await__(self) -> Any:

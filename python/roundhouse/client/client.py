@@ -132,15 +132,18 @@ class Results(dict):  # type: ignore[type-arg]
         return value.value() if isinstance(value, (Message, HubMessage)) else value
 
     def get(self, key: str, default: Any = None) -> Any:
+        """The result of a msg_id, or default."""
         try:
             return self[key]
         except KeyError:
             return default
 
     def values(self) -> Any:
+        """A list of all results."""
         return [self[k] for k in self]
 
     def items(self) -> Any:
+        """A list of (msg_id, result)."""
         return [(k, self[k]) for k in self]
 
     def message(self, key: str) -> Any:

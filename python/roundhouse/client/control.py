@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .. import error
@@ -80,7 +81,7 @@ class Control(Engines):
         """
         if jobs is None:
             jobs = list(self.outstanding)
-        if isinstance(jobs, (str, AsyncResult)):
+        if isinstance(jobs, (str, AsyncResult)) or not isinstance(jobs, Iterable):
             jobs = [jobs]
         msg_ids: list[str] = []
         for job in jobs:
@@ -98,7 +99,10 @@ class Control(Engines):
         return self._control(targets, "abort_request", {"msg_ids": left}, block)
 
     def clear(self, targets: Any = None, block: bool | None = None) -> Any:
-        """Empty the user namespaces of engines."""
+        """Empty the user namespaces of engines, also while they run code.
+
+        Without block a Future of the replies is returned.
+        """
         return self._control(targets, "clear_request", {}, block)
 
     def send_signal(
@@ -110,6 +114,16 @@ class Control(Engines):
         ----------
         sig : int or str
             A number, or a name like 'SIGINT', which is looked up on the engine.
+        targets, block
+            As usual; without block a Future of the replies is returned.
+
+        SIGINT interrupts the call that runs (KeyboardInterrupt there), and is
+        nothing to an idle engine; SIGTERM ends an engine in order.
+
+        Raises
+        ------
+        RemoteError
+            With block, if an engine knows no such signal, or knows no signals.
         """
         if not isinstance(sig, str):
             sig = int(sig)

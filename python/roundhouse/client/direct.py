@@ -172,6 +172,13 @@ class DirectView(View):
         AsyncResult
             Also with block, which waits for the output, too, and raises
             errors.  Its values are ExecuteReply objects.
+
+        Raises
+        ------
+        TypeError
+            If code is no str.
+        RemoteError, CompositeError
+            With block, what the code raised.
         """
         if not isinstance(code, str):
             raise TypeError(f"execute takes code as str, not {type(code).__name__}")
@@ -204,7 +211,10 @@ class DirectView(View):
         block: bool | None = None,
         label: Any = None,
     ) -> AsyncResult:
-        """Run the text of a local file on the engines; see `execute`."""
+        """Run the text of a local file on the engines; see `execute`.
+
+        The file is read as UTF-8; OSError if it cannot be.
+        """
         with open(filename, encoding="utf-8") as f:
             # a last line of blanks only would be an error without a newline
             code = f.read() + "\n"
@@ -225,7 +235,19 @@ class DirectView(View):
         Parameters
         ----------
         ns : dict
-            Keys may be anything that can be assigned to: ``a``, ``a.b``.
+            Values by name; a name may be anything that can be assigned to:
+            ``a``, ``a.b``.  Functions are bound to the engine's namespace.
+        track : bool, optional
+            Whether `AsyncResult.wait_for_send` is of use.
+
+        Returns
+        -------
+        AsyncResult; with block None, or a list of them
+
+        Raises
+        ------
+        TypeError
+            If ns is no dict, or a value cannot be sent.
         """
         if not isinstance(ns, dict):
             raise TypeError(
@@ -242,6 +264,17 @@ class DirectView(View):
         ----------
         names : str, or list, tuple or set of str
             A list gives a list of objects per engine.
+
+        Returns
+        -------
+        AsyncResult; with block the object, or a list of one per engine
+
+        Raises
+        ------
+        TypeError
+            If a name is no str.
+        RemoteError, CompositeError
+            With block: NameError on an engine that has no such name.
         """
         if isinstance(names, (list, tuple, set)):
             for key in names:
@@ -252,11 +285,11 @@ class DirectView(View):
         return self._really_apply(_pull, (names,), block=block, targets=targets)
 
     def update(self, ns: dict[str, Any]) -> Any:
-        """`push` with the flags of the view."""
+        """`push` with the flags `block` and `track` of the view."""
         return self.push(ns, block=self.block, track=self.track)
 
     def get(self, key_s: Any) -> Any:
-        """`pull`, waiting."""
+        """`pull`, waiting: the object, or a list of one per engine."""
         return self.pull(key_s, block=True)
 
     def __getitem__(self, key: Any) -> Any:
@@ -281,6 +314,12 @@ class DirectView(View):
 
         Parameters
         ----------
+        key : str
+            The name that is bound to a part on each engine.
+        seq : sequence, array, or iterable
+            Cut into as many parts as there are targets; the first
+            ``len(seq) % n`` contiguous ones have one item more.  An iterable
+            without a length is read first.
         dist : 'b' or 'r'
             Contiguous parts, or every n-th item.
         flatten : bool
@@ -289,6 +328,8 @@ class DirectView(View):
         Returns
         -------
         AsyncResult; with block, a list of None
+
+        Raises KeyError for another dist.
         """
         targets = self.targets if targets is None else targets
         uuids, ids = self.client._build_targets(targets)
@@ -318,7 +359,10 @@ class DirectView(View):
     def gather(
         self, key: str, dist: str = "b", targets: Any = None, block: bool | None = None
     ) -> Any:
-        """Join the parts of a scattered sequence again.
+        """Join the parts of a scattered sequence again, in the order of targets.
+
+        dist must be that of the scatter.  Parts that are arrays of one kind
+        make an array; all others a list.
 
         Returns an AsyncMapResult, or with block the list or array.
         """
@@ -365,11 +409,17 @@ class DirectView(View):
         return self._finish(ar, self.block)
 
     def use_dill(self) -> Any:
-        """Pickle with dill, here and on the engines."""
+        """Pickle with dill, here and on the engines, until `use_pickle`.
+
+        ImportError if it is missing here; the result raises it if it is there.
+        """
         return self._use("dill")
 
     def use_cloudpickle(self) -> Any:
-        """Pickle with cloudpickle, here and on the engines."""
+        """Pickle with cloudpickle, here and on the engines, until `use_pickle`.
+
+        ImportError if it is missing here; the result raises it if it is there.
+        """
         return self._use("cloudpickle")
 
     def use_pickle(self) -> Any:

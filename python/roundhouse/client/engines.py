@@ -30,6 +30,7 @@ class EngineMap(dict):  # type: ignore[type-arg]
         raise KeyError(key)
 
     def get(self, key: Any, default: Any = None) -> Any:
+        """The uuid of an id, the id of a uuid, or default."""
         try:
             return self[key]
         except KeyError:
