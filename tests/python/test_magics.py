@@ -120,7 +120,12 @@ def test_config(shell, rc, core):
 @pytest.mark.parametrize("after, bars", [(0, 1), (-1, 0), (60, 0)])
 def test_progress_after(shell, rc, core, monkeypatch, after, bars):
     shown = []
-    monkeypatch.setattr(ipp.AsyncResult, "wait_interactive", shown.append)
+
+    def bar(ar):
+        shown.append(ar)
+        ar.wait()
+
+    monkeypatch.setattr(ipp.AsyncResult, "wait_interactive", bar)
     core.hold = True
     answer(core)
     result, _ = run(shell, f"%%px --progress-after {after}\n...")
