@@ -115,6 +115,15 @@ open_socket(const struct binder *self, const struct channel_row *row,
     return rc;
 }
 
+static bool
+is_ipc(const struct binder *self, enum side side)
+{
+    return strcmp(side == CLIENT ? self->options->client_transport
+                                 : self->options->engine_transport,
+                  "ipc")
+           == 0;
+}
+
 static int
 bind_at(const struct binder *self, enum side side, struct net_sock *sock,
         int port, int *got, rh_error *err)
@@ -126,7 +135,8 @@ bind_at(const struct binder *self, enum side side, struct net_sock *sock,
     char url[1024];
     int rc;
 
-    if ((size_t)snprintf(url, sizeof(url), "%s://%s:%d", transport, ip, port)
+    if ((size_t)snprintf(url, sizeof(url), "%s://%s%c%d", transport, ip,
+                         is_ipc(self, side) ? '-' : ':', port)
         >= sizeof(url))
         return rh_fail(err, RH_EINVAL, "address of more than %zu characters",
                        sizeof(url));
@@ -146,15 +156,6 @@ next_of(struct pool *pool)
         log_warn("all %zu ports of %s are used up", pool->list->n, pool->name);
     pool->warned = true;
     return 0;
-}
-
-static bool
-is_ipc(const struct binder *self, enum side side)
-{
-    return strcmp(side == CLIENT ? self->options->client_transport
-                                 : self->options->engine_transport,
-                  "ipc")
-           == 0;
 }
 
 /* From the pools, or any free one. */
@@ -381,7 +382,7 @@ remove_ipc(const struct connfile *file, int port)
     char path[600];
 
     if (port && strncmp(file->interface, "ipc://", 6) == 0) {
-        snprintf(path, sizeof(path), "%s:%d", file->interface + 6, port);
+        snprintf(path, sizeof(path), "%s-%d", file->interface + 6, port);
         (void)unlink(path);
     }
 }
