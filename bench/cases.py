@@ -22,6 +22,7 @@ from pathlib import Path
 
 ENGINES = 2
 MANY = 16
+PUSH_TO = 8
 ARRAY_BYTES = 64 << 20
 
 
@@ -101,8 +102,6 @@ def controller_pid(cluster_id: str) -> int:
 
 
 def measure_cluster(module: str, quick: bool) -> dict:
-    import numpy
-
     ipp = importlib.import_module(module)
     out = {}
     calls, tasks, chain = (200, 500, 100) if quick else (1000, 20000, 3000)
@@ -140,12 +139,49 @@ def measure_cluster(module: str, quick: bool) -> dict:
             items = range(50 * tasks)
             seconds = timed(lambda: balanced.map_sync(noop, items, chunksize="auto"))
             out["rate_map"] = len(items) / seconds
-        array = numpy.random.default_rng(1).integers(
-            0, 255, ARRAY_BYTES, dtype=numpy.uint8
+    return out
+
+
+def gb_s(seconds: float) -> float:
+    return ARRAY_BYTES / seconds / 1e9
+
+
+def measure_arrays(module: str, quick: bool) -> dict:
+    """64 MiB to one engine and to several; a copy in memory as the yardstick.
+
+    The first calls also pay for fresh memory, in this process and in the hub's
+    records, until these are full after about twenty calls.
+    """
+    import numpy
+
+    ipp = importlib.import_module(module)
+    array = numpy.random.default_rng(1).integers(0, 255, ARRAY_BYTES, dtype=numpy.uint8)
+    other = array.copy()
+    n = 3 if quick else 9
+    out = {
+        "memcpy_gb_s": gb_s(
+            min(timed(lambda: numpy.copyto(other, array)) for _ in range(n))
         )
-        direct.apply_sync(size, array)
-        seconds = min(timed(lambda: direct.apply_sync(size, array)) for _ in range(5))
-        out["array_gb_s"] = ARRAY_BYTES / seconds / 1e9
+    }
+    with ipp.Cluster(n=PUSH_TO, log_level=40) as rc:
+        rc.wait_for_engines(PUSH_TO)
+        one, every = rc[0], rc[:]
+
+        def call():
+            one.apply_sync(size, array)
+
+        call()
+        out["array_gb_s"] = gb_s(min(timed(call) for _ in range(5)))
+        for _ in range(0 if quick else 20):
+            call()
+        out["array_warm_gb_s"] = gb_s(statistics.median(timed(call) for _ in range(n)))
+
+        def push(view):
+            return timed(lambda: view.push({"a": array}, block=True))
+
+        pairs = [(push(one), push(every)) for _ in range(n)]
+        to_one, to_every = map(statistics.median, zip(*pairs))
+        out["push_ratio"] = to_every / to_one
     return out
 
 
@@ -200,7 +236,7 @@ def measure_pool(quick: bool) -> dict:
         array = bytes(ARRAY_BYTES)
         pool.apply(size, (array,))
         seconds = min(timed(lambda: pool.apply(size, (array,))) for _ in range(5))
-        out["array_gb_s"] = ARRAY_BYTES / seconds / 1e9
+        out["array_gb_s"] = gb_s(seconds)
     return out
 
 
@@ -214,6 +250,7 @@ def main() -> None:
     else:
         out = measure_cluster(args.system, args.quick)
         out.update(measure_many(args.system, args.quick))
+        out.update(measure_arrays(args.system, args.quick))
         out.update(measure_start(args.system))
     json.dump(out, sys.stdout)
 
