@@ -2,7 +2,7 @@
 
 Python's own count of blocks is exact.  The C parts are judged by the size of
 the processes, which also grows until the memory of seen signatures is full, by
-some dozen bytes per message; a leaked request or record is several hundred.
+a hundred or two bytes per call; a leaked request or record is a thousand.
 """
 
 import gc
