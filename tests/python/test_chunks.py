@@ -272,6 +272,14 @@ def test_an_executor_submits_all_before_it_ends(lv, monkeypatch):
     assert list(it) == list(range(100))
 
 
+def test_chunks_of_an_executor(rc, lv):
+    with lv.executor as ex:
+        assert list(ex.map(abs, range(30), chunksize=10)) == list(range(30))
+    assert len(lv.history) == 3
+    with rc[:].executor as ex:
+        assert list(ex.map(abs, range(30), chunksize=10)) == list(range(30))
+
+
 def test_flags_of_one_map(lv, core):
     def sent():
         metadata = [s[4] for s in core.sent if s[2] == "apply_request"]

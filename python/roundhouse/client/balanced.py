@@ -339,8 +339,8 @@ class LoadBalancedView(View):
             Give values in the order of the inputs, or as they arrive.
         max_outstanding : int or 'auto'
             How many tasks are unfinished at most: by default one per engine, 0
-            for no limit.  With a limit, reading also pauses while 1,000 results
-            wait to be taken.
+            for no limit.  With a limit, reading also pauses while 1,000 tasks'
+            results wait to be taken.
         return_exceptions : bool
             Give errors instead of raising them; a raised one does not end the
             iteration.

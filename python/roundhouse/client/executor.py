@@ -30,11 +30,12 @@ class ViewExecutor(concurrent.futures.Executor):
     def map(  # type: ignore[override]
         self, func: Callable[..., Any], *iterables: Any, **kwargs: Any
     ) -> Any:
-        """As ``view.imap``; a timeout is not supported and ignored."""
+        """As ``view.imap``, with its chunks; a timeout is ignored."""
         if "timeout" in kwargs:
             warnings.warn("timeout unsupported in ViewExecutor.map", stacklevel=2)
             kwargs.pop("timeout")
-        kwargs.pop("chunksize", None)
+        if not self.view._balanced:
+            kwargs.pop("chunksize", None)  # there is a chunk per engine
         return self.view.imap(func, *iterables, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
