@@ -632,13 +632,14 @@ def test_retries_as_wished(ours, tmp_path):
     assert name == "OSError" and len(where) == 4 and len(set(where)) == 1
 
 
-def test_a_task_that_kills_engines_is_stopped(start_cluster, tmp_path):
+def test_a_task_that_kills_engines_is_stopped(start_cluster, tmp_path, wait_until):
     c = start_cluster(3)
     path = tmp_path / "log"
     lv = c.rc.load_balanced_view(retries=5, max_deaths=2)
     ar = lv.apply_async(note, str(path), "import os; os.kill(os.getpid(), 9)")
     assert error_of(ar) == "EngineError"
     assert len(noted(path)) == 2 and len(set(noted(path))) == 2
+    wait_until(lambda: len(c.rc.ids) == 1)  # the news of a death come after it
     assert c.rc[:].apply_sync(slow, 0, 1) == [1], "the third engine lives"
 
 
