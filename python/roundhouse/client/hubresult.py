@@ -161,7 +161,7 @@ class AsyncHubResult(AsyncResult):
             missing = self._missing()
             if missing:
                 self._client._peek_at_hub(missing)
-        return [c.metadata for c in self._children]
+        return super()._metadata
 
     def split(self) -> tuple[AsyncResult, ...]:
         """One result per task, for `concurrent.futures.wait` and the like."""
