@@ -138,6 +138,14 @@ def test_a_chunk_that_is_lost_fails_for_each_of_its_items(lv, core, monkeypatch)
     assert [e.ename for e in got[:2]] == ["EngineError"] * 2 and got[2:] == [2, 3]
 
 
+def test_a_chunk_that_comes_back_wrong(lv, core):
+    core.hold = True
+    ar = lv.map_async(abs, range(1), chunksize="auto")
+    core.requests[-1].value([(True, 1), (True, 2)], metadata={"started": "never"})
+    with pytest.raises(ipp.CompositeError, match="1 calls came back with 2 results"):
+        ar.get(10)
+
+
 def test_progress_and_order(lv, core):
     core.hold = True
     ar = lv.map_async(abs, range(-20, 0), chunksize="auto", ordered=False)

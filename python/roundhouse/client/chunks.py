@@ -124,6 +124,9 @@ class ChunkMessage(Message):
 
     def _read(self) -> tuple[bool, Any]:
         failed, value = super()._read()
+        if not failed and len(value) != self.n:
+            text = f"{self.n} calls came back with {len(value)} results"
+            failed, value = True, ValueError(text)
         if failed:  # as a whole
             self._outcomes = [(True, value)] * self.n
             return True, value
@@ -284,12 +287,15 @@ class _Feeder:
 
     def finished(self, message: Message, n: int) -> None:
         """A reply is here: measure it, and make room."""
-        if self.each is not None and message.request.status == "ok":
-            md = message.metadata
-            if md["started"] is not None and md["completed"] is not None:
-                seconds = (md["completed"] - md["started"]).total_seconds()
-                self.chunking.measured(n, seconds)
-        self.slots.release()
+        try:
+            if self.each is not None and message.request.status == "ok":
+                md = message.metadata
+                ran = md["completed"] - md["started"]
+                self.chunking.measured(n, ran.total_seconds())
+        except TypeError:
+            pass  # its engine tells no times
+        finally:
+            self.slots.release()
 
     def end(self) -> None:
         """Nothing more will be submitted."""
