@@ -56,16 +56,19 @@ def test_tasks_sent_ahead_survive_their_engine(start_cluster, tmp_path, wait_unt
     assert runs(path) == {i: 1 for i in range(-1, 100)}
 
 
-def test_the_error_says_what_is_known(start_cluster):
+def test_the_error_says_what_is_known(start_cluster, wait_until):
     c = start_cluster(2, "--ping=100", "--HeartMonitor.max_heartmonitor_misses=3")
     view = c.rc.load_balanced_view()
-    for end, known in [
-        ("import os; os._exit(7)", "its process ended with exit code 7"),
+    for n, end, known in [
+        (2, "import os; os._exit(7)", "its process ended with exit code 7"),
         (
+            1,
             "import os; os.kill(os.getpid(), 19)",
             "its heart stopped beating; its process {pid} is stopped",
         ),
     ]:
+        # The news of a death come after its errors.
+        wait_until(lambda n=n: len(c.rc.ids) == n)
         engine, pid = c.pids().popitem()
         view.targets = [engine]
         error = view.apply_async(eval, f"exec({end!r})").exception(60)
