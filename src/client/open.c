@@ -254,7 +254,15 @@ connect_all(struct rh_client *self, const rh_client_options *options,
             rh_error *err)
 {
     struct net_curve curve = {0};
-    struct net_options net = {.linger_ms = -1, .corked = true};
+    // JSON whatever the cluster packs: we translate ourselves, as a reply that
+    // cannot be read is a reply, too.
+    const struct net_codec codec = {
+        .pack = "json",
+        .unpack = "json",
+        .key = span_str(self->conn.key),
+        .scheme = self->conn.signature_scheme,
+    };
+    struct net_options net = {.codec = &codec, .linger_ms = -1, .corked = true};
     int rc = net_ctx_new(&self->ctx, err);
 
     if (rc == 0 && *self->conn.curve_serverkey) {

@@ -53,8 +53,10 @@ hang_up(struct conn *self)
     struct direct *sock = self->sock;
 
     if (self->source.fd >= 0) {
-        // A forked child may hold it too: closing alone would not remove it.
+        // A forked child may hold it too: closing alone would not remove it
+        // or tell the peer.
         epoll_ctl(sock->epoll_fd, EPOLL_CTL_DEL, self->source.fd, NULL);
+        shutdown(self->source.fd, SHUT_RDWR);
         close(self->source.fd);
         self->source.fd = -1;
     }
@@ -274,6 +276,10 @@ on_ping(void *ctx, struct span context)
     uint8_t header[ZMTP_HEADER_MAX];
     struct buf pong;
 
+    // A peer that does not read would fill our memory with answers.  When it
+    // reads again, what waits tells it as well that we are alive.
+    if (self->wants_out)
+        return;
     buf_init(&pong);
     buf_add(&pong, header,
             zmtp_put_header(header, ZMTP_COMMAND, 5 + context.n));
@@ -341,20 +347,34 @@ set_options(int fd, bool local)
 }
 
 static int
+start_connect_to(struct conn *self, const struct address *to)
+{
+    self->source.fd =
+        socket(to->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (self->source.fd < 0)
+        return RH_ENET;
+    set_options(self->source.fd, to->sa.sa_family == AF_UNIX);
+    if (connect(self->source.fd, &to->sa, to->n) == 0 || errno == EINPROGRESS)
+        return 0;
+    close(self->source.fd);
+    self->source.fd = -1;
+    return RH_ENET;
+}
+
+static int
 start_connect(struct conn *self)
 {
-    struct address to;
+    struct address to, local;
     int rc = url_resolve(self->sock->url, false, &to, NULL);
 
     if (rc < 0)
         return rc;
-    self->source.fd =
-        socket(to.sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (self->source.fd < 0)
-        return RH_ENET;
-    set_options(self->source.fd, to.sa.sa_family == AF_UNIX);
-    if (connect(self->source.fd, &to.sa, to.n) < 0 && errno != EINPROGRESS)
-        return RH_ENET;
+    // Whether it is there is known at once.
+    if (!local_address(self->sock->local, url_port(&to), &local)
+        || start_connect_to(self, &local) < 0)
+        rc = start_connect_to(self, &to);
+    if (rc < 0)
+        return rc;
     // A connection that is there already is writable, too.
     self->wants_out = true;
     return enlist(self, EPOLLIN | EPOLLOUT);

@@ -12,7 +12,6 @@
 #include "net/direct.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/epoll.h>
@@ -395,40 +394,50 @@ static int
 port_of(int fd)
 {
     struct address at = {.n = sizeof(at.any)};
-    struct sockaddr_in in;
-    struct sockaddr_in6 in6;
 
-    if (getsockname(fd, &at.sa, &at.n) < 0)
+    return getsockname(fd, &at.sa, &at.n) < 0 ? 0 : (int)url_port(&at);
+}
+
+/* 0, or -1 with errno. */
+static int
+add_listener(struct direct *self, const struct address *at)
+{
+    struct listener *l = &self->listener[self->n_listeners];
+    int e;
+
+    if (self->n_listeners == N_LISTENERS) {
+        errno = ENOSPC;
+        return -1;
+    }
+    *l = (struct listener){{SOURCE_LISTENER, -1}, NULL};
+    if (start_listening(self, l, at) == 0) {
+        self->n_listeners++;
         return 0;
-    memcpy(&in, &at.any, sizeof(in));
-    memcpy(&in6, &at.any, sizeof(in6));
-    return at.sa.sa_family == AF_INET    ? ntohs(in.sin_port)
-           : at.sa.sa_family == AF_INET6 ? ntohs(in6.sin6_port)
-                                         : 0;
+    }
+    e = errno;
+    stop_listening(l);
+    errno = e;
+    return -1;
 }
 
 static int
 direct_bind(struct net_sock *sock, const char *url, int *port, rh_error *err)
 {
     struct direct *self = direct_of(sock);
-    struct listener *l = &self->listener[self->n_listeners];
     struct address at;
-    int rc = url_resolve(url, true, &at, err);
+    int got, rc = url_resolve(url, true, &at, err);
 
     if (rc < 0)
         return rc;
-    if (self->n_listeners == N_LISTENERS)
-        return rh_fail(err, RH_ELIMIT, "binding %s: %d addresses are bound",
-                       url, N_LISTENERS);
-    *l = (struct listener){{SOURCE_LISTENER, -1}, NULL};
-    if (start_listening(self, l, &at) < 0) {
-        rc = rh_fail(err, RH_ENET, "binding %s: %s", url, strerror(errno));
-        stop_listening(l);
-        return rc;
-    }
-    self->n_listeners++;
+    if (add_listener(self, &at) < 0)
+        return rh_fail(err, RH_ENET, "binding %s: %s", url, strerror(errno));
+    got = port_of(self->listener[self->n_listeners - 1].source.fd);
     if (port)
-        *port = port_of(l->source.fd);
+        *port = got;
+    // Peers that do not find it use TCP.
+    if (local_address(self->local, (unsigned)got, &at)
+        && add_listener(self, &at) < 0)
+        log_debug("no local address for port %d: %s", got, strerror(errno));
     return 0;
 }
 
@@ -615,6 +624,7 @@ direct_open(struct net_sock **out, enum net_type type,
     self->n_identity = (uint8_t)options->identity.n;
     if (self->n_identity)
         memcpy(self->identity, options->identity.p, self->n_identity);
+    local_secret(options->codec, self->local);
     self->timer = (struct source){SOURCE_TIMER, -1};
     self->epoll_fd = self->monitor_fd = -1;
     list_init(&self->conns);

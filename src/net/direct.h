@@ -9,6 +9,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "net/inflow.h"
+#include "net/local.h"
 #include "net/outflow.h"
 #include "net/private.h"
 #include "net/url.h"
@@ -44,7 +45,7 @@ struct listener {
     char *path; // file to be removed, or NULL
 };
 
-#define N_LISTENERS 4
+#define N_LISTENERS 8
 
 struct direct {
     struct net_sock base;
@@ -57,6 +58,7 @@ struct direct {
     uint8_t identity[255];
     uint8_t n_identity;
     char *url; // of net_connect, or NULL
+    char local[LOCAL_SECRET];
     int epoll_fd;
     struct source timer;
     struct listener listener[N_LISTENERS];

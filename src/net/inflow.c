@@ -4,6 +4,8 @@
 #include "base/mem.h"
 #include "wire/msg_build.h"
 
+#define FRAMES_KEEP 1024 // places for frames that outlive their message
+
 void
 inflow_init(struct inflow *self, uint32_t max_frames, int64_t max_size)
 {
@@ -18,6 +20,13 @@ forget_frames(struct inflow *self)
     for (size_t i = 1; i <= self->n; i++)
         msg_unref(&self->owner[i]);
     self->n = 0;
+    if (self->cap > FRAMES_KEEP) {
+        mem_free(self->frame);
+        mem_free(self->owner);
+        self->frame = NULL;
+        self->owner = NULL;
+        self->cap = 0;
+    }
 }
 
 void

@@ -19,7 +19,8 @@ struct outmsg {
     struct outmsg *next;
     struct msg *owner; // of the referenced frames, or NULL
     size_t size, sent; // bytes
-    size_t n_pieces;
+    size_t n_pieces, at; // piece[at] is the first that has not left, but for
+    size_t skip;         // so many bytes of it
     struct iovec piece[]; // then the copied bytes
 };
 
@@ -147,6 +148,8 @@ outflow_add(struct outflow *self, const struct span *prefix, size_t n_prefix,
         n_bytes += ZMTP_HEADER_MAX + (shared ? 0 : n);
         n_shared += shared;
     }
+    if (s.n == 0)
+        return 0; // a message has at least one frame
     o = outmsg_new(2 * n_shared + 1, n_bytes, &bytes);
     if (!o)
         return RH_ENOMEM;
@@ -179,21 +182,15 @@ gather(const struct outflow *self, struct iovec *iov)
 {
     size_t n = 0;
 
-    for (const struct outmsg *o = self->head; o && n < N_IOV; o = o->next) {
-        size_t skip = o->sent;
+    for (const struct outmsg *o = self->head; o && n < N_IOV; o = o->next)
+        for (size_t i = o->at; i < o->n_pieces && n < N_IOV; i++) {
+            size_t skip = i == o->at ? o->skip : 0;
 
-        for (size_t i = 0; i < o->n_pieces && n < N_IOV; i++) {
-            struct iovec v = o->piece[i];
-            size_t done = skip < v.iov_len ? skip : v.iov_len;
-
-            skip -= done;
-            if (done == v.iov_len)
-                continue;
-            v.iov_base = (uint8_t *)v.iov_base + done;
-            v.iov_len -= done;
-            iov[n++] = v;
+            iov[n++] = (struct iovec){
+                .iov_base = (uint8_t *)o->piece[i].iov_base + skip,
+                .iov_len = o->piece[i].iov_len - skip,
+            };
         }
-    }
     return n;
 }
 
@@ -207,6 +204,9 @@ advance(struct outflow *self, size_t n)
         if (n < left) {
             o->sent += n;
             self->n_bytes -= n;
+            o->skip += n;
+            while (o->skip >= o->piece[o->at].iov_len)
+                o->skip -= o->piece[o->at++].iov_len;
             return;
         }
         n -= left;
@@ -239,5 +239,5 @@ outflow_rewind(struct outflow *self)
     if (!self->head)
         return;
     self->n_bytes += self->head->sent;
-    self->head->sent = 0;
+    self->head->sent = self->head->at = self->head->skip = 0;
 }

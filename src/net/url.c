@@ -110,3 +110,16 @@ url_resolve(const char *url, bool listen, struct address *out, rh_error *err)
     return look_up(name, strcmp(colon + 1, "*") == 0 ? "0" : colon + 1, listen,
                    out, err);
 }
+
+unsigned
+url_port(const struct address *at)
+{
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+
+    memcpy(&in, &at->any, sizeof(in));
+    memcpy(&in6, &at->any, sizeof(in6));
+    return at->sa.sa_family == AF_INET    ? ntohs(in.sin_port)
+           : at->sa.sa_family == AF_INET6 ? ntohs(in6.sin6_port)
+                                          : 0;
+}

@@ -24,4 +24,7 @@ struct address {
 int url_resolve(const char *url, bool listen, struct address *out,
                 rh_error *err);
 
+/* 0: it has none. */
+unsigned url_port(const struct address *at);
+
 #endif /* NET_URL_H */

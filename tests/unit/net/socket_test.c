@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include <sys/socket.h>
+
+#include "net/local.h"
 #include "net/net.h"
 
 #define WAIT_MS 20000 // only ever waited for when something is broken
@@ -343,6 +346,45 @@ test_refusals_say_why(void **state)
     close_sock(&t);
 }
 
+static bool
+answers_locally(const char *key, int port)
+{
+    const struct net_codec codec = {"json", "json", span_str(key),
+                                    "hmac-sha256"};
+    char secret[LOCAL_SECRET];
+    struct address at;
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0), rc;
+
+    local_secret(&codec, secret);
+    assert_int_equal(strlen(secret), *key ? LOCAL_SECRET - 1 : 0);
+    if (!local_address(secret, (unsigned)port, &at))
+        at = (struct address){.n = 0};
+    rc = connect(fd, &at.sa, at.n);
+    close(fd);
+    return rc == 0;
+}
+
+/* Who has the key finds the short way to a TCP port of this machine. */
+static void
+test_local_address(void **state)
+{
+    const struct net_codec codec = {"json", "json", SPAN_LIT("secret"),
+                                    "hmac-sha256"};
+    struct net_options options = {.codec = &codec};
+    struct net_sock *s = NULL;
+    int port;
+
+    (void)state;
+    assert_int_equal(net_open(&s, ctx, NET_ROUTER, &options, NULL), 0);
+    assert_int_equal(net_bind(s, "tcp://127.0.0.1:0", &port, NULL), 0);
+    assert_true(answers_locally("secret", port));
+    assert_false(answers_locally("secrets", port));
+    assert_false(answers_locally("", port));
+    assert_false(answers_locally("secret", 0));
+    net_close(&s);
+    assert_false(answers_locally("secret", port));
+}
+
 static void
 test_curve_encrypts_both_ways(void **state)
 {
@@ -450,6 +492,7 @@ main(void)
         cmocka_unit_test(test_send_without_a_peer),
         cmocka_unit_test(test_publish_and_subscribe),
         cmocka_unit_test(test_refusals_say_why),
+        cmocka_unit_test(test_local_address),
         cmocka_unit_test(test_curve_encrypts_both_ways),
         cmocka_unit_test(test_poll_reports_plain_descriptors),
         cmocka_unit_test(test_out_of_memory),
