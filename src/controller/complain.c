@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "wire/pack.h"
 
 #define WINDOW_MS 10000
 #define LINES_MAX 10
@@ -63,7 +64,7 @@ complain_quietly(struct complain *self, int64_t now, const char *fmt, ...)
     va_end(args);
 }
 
-const char *
+static const char *
 signature_hint(const struct msg *m, const char *scheme)
 {
     static const struct {
@@ -84,14 +85,40 @@ signature_hint(const struct msg *m, const char *scheme)
     return "the peer has another key, perhaps from an old connection file";
 }
 
-void
-complain_refusal(struct complain *self, int64_t now, const char *what, int rc,
-                 const rh_error *err, const char *hint)
+/* Only JSON comes this far; sockets have translated what else is spoken. */
+static const char *
+packer_hint(const struct msg *m)
 {
-    if (rc == RH_EAUTH)
-        complain(self, now, "%s: %s: %s", what, err->text, hint);
-    else if (rc == RH_ENOENT)
+    const char *packer = pack_guess(msg_part(m, MSG_HEADER));
+
+    if (!packer || strcmp(packer, "json") == 0)
+        return NULL;
+    return strcmp(packer, "pickle") == 0
+               ? "the peer packs messages as pickle, not as JSON"
+               : "the peer packs messages as msgpack, not as JSON";
+}
+
+const char *
+refusal_hint(const struct msg *m, int rc, const char *scheme)
+{
+    return rc == RH_EAUTH    ? signature_hint(m, scheme)
+           : rc == RH_EPROTO ? packer_hint(m)
+                             : NULL;
+}
+
+void
+complain_refusal(struct complain *self, int64_t now, const char *what,
+                 const struct msg *m, int rc, const rh_error *err,
+                 const char *scheme)
+{
+    const char *hint = refusal_hint(m, rc, scheme);
+    char peer[100] = "nobody";
+
+    if (m->i_delim > 0)
+        log_escape(m->frame[0], peer, sizeof(peer));
+    if (rc == RH_ENOENT)
         complain_quietly(self, now, "%s: %s", what, err->text);
     else
-        complain(self, now, "%s: %s", what, err->text);
+        complain(self, now, "%s: %s (from %s%s%s)", what, err->text, peer,
+                 hint ? "; " : "", hint ? hint : "");
 }

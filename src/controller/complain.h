@@ -22,15 +22,17 @@ void complain(struct complain *self, int64_t now, const char *fmt, ...)
 void complain_quietly(struct complain *self, int64_t now, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Why a signature may be wrong: what the peer seems to use instead.  'parsed'
- * message, our scheme; a static text.
+/* Why a parsed message may have been refused with 'rc': what the peer seems to
+ * use instead of our key, scheme of signatures or packer.  A static text; NULL
+ * if there is nothing to say.
  */
-const char *signature_hint(const struct msg *m, const char *scheme);
+const char *refusal_hint(const struct msg *m, int rc, const char *scheme);
 
-/* A message was refused with 'rc': a wrong signature with the hint, what late
+/* A parsed message was refused with 'rc': whose it was, and the hint; what late
  * replies make every day (RH_ENOENT) quietly.
  */
 void complain_refusal(struct complain *self, int64_t now, const char *what,
-                      int rc, const rh_error *err, const char *hint);
+                      const struct msg *m, int rc, const rh_error *err,
+                      const char *scheme);
 
 #endif /* CONTROLLER_COMPLAIN_H */

@@ -400,22 +400,24 @@ hubd_save_engines(struct hubd *self)
 }
 
 /* Warnings are about what peers do, so they are limited; one about the query
- * in hand also says whose it is and, if its signature is wrong, why it may be.
+ * in hand also says whose it is and why it may be refused.
  */
 static void
 write_log(void *ctx, enum log_level level, const char *text)
 {
     struct hubd *self = ctx;
     const struct msg *m = self->asked;
+    const char *hint;
     char peer[100];
 
     if (level != LOG_WARN) {
         log_write(level, "%s", text);
     } else if (m && m->i_delim != MSG_NO_DELIM && m->i_delim > 0) {
         log_escape(m->frame[0], peer, sizeof(peer));
+        hint = refusal_hint(m, strstr(text, "sign") ? RH_EAUTH : RH_EPROTO,
+                            self->scheme);
         complain(&self->complain, self->now, "%s (from %s%s%s)", text, peer,
-                 strstr(text, "sign") ? "; " : "",
-                 strstr(text, "sign") ? signature_hint(m, self->scheme) : "");
+                 hint ? "; " : "", hint ? hint : "");
     } else {
         complain(&self->complain, self->now, "%s", text);
     }

@@ -98,8 +98,8 @@ static void
 complain_of(struct relay *self, const char *what, const struct msg *m, int rc,
             const rh_error *err)
 {
-    complain_refusal(&self->complain, self->now, what, rc, err,
-                     signature_hint(m, self->scheme));
+    complain_refusal(&self->complain, self->now, what, m, rc, err,
+                     self->scheme);
 }
 
 static void

@@ -132,8 +132,8 @@ relay_answer_fault(struct relay *self, enum lane lane, struct msg *m,
     // Only who has the key is worth an answer.
     rc = session_verify(self->session, m, &err);
     if (rc < 0) {
-        complain(&self->complain, self->now, "%s: %s", err.text,
-                 signature_hint(m, self->scheme));
+        complain_refusal(&self->complain, self->now, "not answered", m, rc,
+                         &err, self->scheme);
         return;
     }
     buf_init(&metadata);

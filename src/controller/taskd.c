@@ -188,8 +188,8 @@ static void
 complain_of(struct taskd *self, const char *what, const struct msg *m, int rc,
             const rh_error *err)
 {
-    complain_refusal(&self->complain, self->now, what, rc, err,
-                     signature_hint(m, self->scheme));
+    complain_refusal(&self->complain, self->now, what, m, rc, err,
+                     self->scheme);
 }
 
 /* A task that was let in; without memory for it, it waits in 'stuck'. */

@@ -273,6 +273,25 @@ admit(struct hub *self, struct request *req, rh_error *err)
     return rc;
 }
 
+/* Peers say hello with these two: the time to say what may not work. */
+static void
+check_version(struct hub *self, const struct request *req)
+{
+    const struct span version = req->header.version,
+                      type = req->header.msg_type;
+    char shown[40];
+
+    if ((version.n > 1 && version.p[0] == '5' && version.p[1] == '.')
+        || !(span_is(type, "connection_request")
+             || span_is(type, "registration_request")))
+        return;
+    hub_log(
+        self, LOG_WARN,
+        "a peer speaks version %s of the message protocol, "
+        "not " PROTOCOL_VERSION "; some of its messages may not be understood",
+        version.n ? log_escape(version, shown, sizeof(shown)) : "4 or older");
+}
+
 static void
 serve(struct hub *self, struct request *req)
 {
@@ -281,6 +300,7 @@ serve(struct hub *self, struct request *req)
     struct fault fault = {0};
     const int rc = run(self, route, req, &rep, &fault);
 
+    check_version(self, req);
     if (rc < 0)
         hub_log(
             self, LOG_WARN, "%.*s refused: %s: %s",

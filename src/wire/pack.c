@@ -76,12 +76,33 @@ run(int (*fn)(struct span, struct buf *, rh_error *), struct span in,
     return rc;
 }
 
+const char *
+pack_guess(struct span dict)
+{
+    uint8_t first = dict.n ? dict.p[0] : 0;
+
+    if (first == '{')
+        return "json";
+    if (first == 0x80 && dict.n > 1) // PROTO, and the newest is 5
+        return dict.p[1] <= 5 ? "pickle" : NULL;
+    return (first & 0xf0) == 0x80 || first == 0xde || first == 0xdf ? "msgpack"
+                                                                    : NULL;
+}
+
 int
 pack_decode(const char *name, struct span in, struct buf *out, rh_error *err)
 {
     const struct packer *p = find(name);
+    const char *other = pack_guess(in);
+    rh_error why;
+    int rc;
 
-    return p ? run(p->decode, in, out, err) : pack_check(name, err);
+    if (!p)
+        return pack_check(name, err);
+    rc = run(p->decode, in, out, &why);
+    if (rc == RH_EPROTO && other && strcmp(other, p->name) != 0)
+        return rh_fail(err, rc, "%.200s; it looks like %s", why.text, other);
+    return rc < 0 ? rh_fail(err, rc, "%s", why.text) : rc;
 }
 
 int

@@ -24,6 +24,11 @@ bool pack_is_json(const char *packer);
 /* Is there such a packer?  RH_EINVAL names it and those there are. */
 int pack_check(const char *packer, rh_error *err);
 
+/* The packer a dict seems to be packed with, by its first bytes: "json",
+ * "pickle" or "msgpack"; NULL if by none.
+ */
+const char *pack_guess(struct span dict);
+
 /* Append the JSON text of a packed dict.  RH_EPROTO if it is malformed, no
  * dict, or holds what has no JSON form; RH_ELIMIT if it is too deep
  * (SCAN_DEPTH) or too large; RH_EINVAL for an unknown packer.  On failure 'out'

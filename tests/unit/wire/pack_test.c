@@ -360,6 +360,43 @@ test_input_size_is_bounded(void **state)
     buf_fini(&out);
 }
 
+/* Where another packer was used, the error names it. */
+static void
+test_another_packer_is_guessed(void **state)
+{
+    static const struct {
+        struct span dict;
+        const char *packer;
+    } c[] = {
+        {SPAN_INIT("{}"), "json"},
+        {SPAN_INIT("{\"a\": 1}"), "json"},
+        {SPAN_INIT("\x80\x04}."), "pickle"},
+        {SPAN_INIT("\x80\x02}."), "pickle"},
+        {SPAN_INIT("\x80"), "msgpack"},
+        {SPAN_INIT("\x81\xa1z\x01"), "msgpack"},
+        {SPAN_INIT("\xdf"), "msgpack"},
+        {SPAN_INIT("\x80\x06"), NULL},
+        {SPAN_INIT(""), NULL},
+        {SPAN_INIT("[]"), NULL},
+    };
+    struct buf out = {0};
+    rh_error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(c) / sizeof(c[0]); i++) {
+        const char *got = pack_guess(c[i].dict);
+
+        assert_int_equal(got == NULL, c[i].packer == NULL);
+        if (got)
+            assert_string_equal(got, c[i].packer);
+    }
+    assert_int_equal(pack_decode("pickle", c[0].dict, &out, &err), RH_EPROTO);
+    assert_non_null(strstr(err.text, "it looks like json"));
+    assert_int_equal(pack_decode("msgpack", c[2].dict, &out, &err), RH_EPROTO);
+    assert_non_null(strstr(err.text, "it looks like pickle"));
+    buf_fini(&out);
+}
+
 static void
 test_packer_names(void **state)
 {
@@ -530,6 +567,7 @@ main(void)
         cmocka_unit_test(test_sharing_cannot_explode),
         cmocka_unit_test(test_object_count_is_bounded),
         cmocka_unit_test(test_input_size_is_bounded),
+        cmocka_unit_test(test_another_packer_is_guessed),
         cmocka_unit_test(test_packer_names),
         cmocka_unit_test(test_json_is_the_identity),
         cmocka_unit_test(test_encoding_wants_an_object),
