@@ -70,8 +70,8 @@ fail(struct engine *self, struct verdict *v, const char *ename,
 /* What an abort is to do with the job if it runs already. */
 struct stop {
     bool interrupt;
-    int64_t kill_ms; // that it has to end by itself then; INT64_MAX: for ever
-    bool found;      // it runs
+    int64_t kill_ms;   // that it has to end by itself then; INT64_MAX: for ever
+    struct span found; // its id as it was given; empty: none of them runs
 };
 
 static int
@@ -85,7 +85,7 @@ add_abort(struct engine *self, struct span raw, struct stop *stop)
         pthread_mutex_lock(&self->abort_lock);
         rc = aborts_add(&self->aborts, id);
         if (stop->interrupt && span_eq(id, self->running)) {
-            stop->found = true;
+            stop->found = raw;
             signals_interrupt_job(self->job);
             if (stop->kill_ms != INT64_MAX) {
                 self->doomed = self->job;
@@ -117,6 +117,14 @@ read_stop(struct span raw, struct stop *stop)
             rc = RH_EPROTO;
     }
     return rc;
+}
+
+static void
+add_stopped(struct buf *out, struct span found)
+{
+    buf_add_str(out, "{\"status\": \"ok\", \"roundhouse\": {\"interrupted\": ");
+    buf_add_span(out, found.n ? found : SPAN_LIT("null"));
+    buf_add_str(out, "}}");
 }
 
 static void
@@ -157,10 +165,7 @@ on_abort(struct engine *self, struct msg *m, struct span content,
     else if (n == 0)
         shell_abort_waiting(self, NULL);
     else if (stop.interrupt)
-        buf_add_fmt(&v->content,
-                    "{\"status\": \"ok\", "
-                    "\"roundhouse\": {\"interrupted\": %s}}",
-                    stop.found ? "true" : "false");
+        add_stopped(&v->content, stop.found);
 }
 
 static void

@@ -29,6 +29,7 @@ class Request:
         self.stdout = self.stderr = ""
         self.outputs = []
         self.sent = True
+        self.begun = False
         self.callback = self.output_callback = None
         self.parts = []
 

@@ -92,7 +92,7 @@ class _Call:
             if self.kill:
                 self._later(self._signal, "SIGKILL")
         elif ours.get("interrupted") and self.kill and self.can_restart:
-            self._later(self._restart)
+            self._later(self._restart, ours["interrupted"])
 
     def _later(self, f: Any, *args: Any) -> None:
         timer = threading.Timer(self.grace, f, args)
@@ -107,9 +107,8 @@ class _Call:
             except Exception:
                 pass  # closed, or the engine is gone: nothing runs
 
-    def _restart(self) -> None:
-        open_ids = [m.msg_id for m in self.messages if not m.done]
-        if not open_ids:
+    def _restart(self, msg_id: str) -> None:
+        if all([m.done for m in self.messages if m.msg_id == msg_id]):
             return
         client, engine_id = self.client, self.engine_id
         log = logging.getLogger("roundhouse")
@@ -121,7 +120,7 @@ class _Call:
         except Exception as e:
             log.warning("engine %d cannot be restarted, only killed: %s", engine_id, e)
             wish = {"interrupt": True, "kill_ms": 0}
-            content = {"msg_ids": open_ids, "roundhouse": wish}
+            content = {"msg_ids": [msg_id], "roundhouse": wish}
             try:
                 client._control(engine_id, "abort_request", content, False)
             except Exception:

@@ -420,9 +420,9 @@ test_control_answers_while_code_runs(void **state)
 }
 
 static void
-cancel(struct world *w, const char *id, const char *found)
+cancel(struct world *w, const char *id, bool found)
 {
-    char content[512];
+    char content[512], quoted[MSG_ID_SIZE + 2];
     struct msg *m;
 
     (void)snprintf(content, sizeof(content),
@@ -432,8 +432,9 @@ cancel(struct world *w, const char *id, const char *found)
     controller_send(&w->c, CONTROL, "abort_request", NULL, content, NULL);
     m = controller_recv(&w->c, CONTROL);
     assert_message(m, "abort_reply", w->c.msg_id);
+    (void)snprintf(quoted, sizeof(quoted), "\"%s\"", id);
     assert_member(member(msg_part(m, MSG_CONTENT), "roundhouse"), "interrupted",
-                  found);
+                  found ? quoted : "null");
     msg_unref(&m);
 }
 
@@ -450,14 +451,14 @@ test_cancel_hits_the_call_it_names(void **state)
     sem_wait(&w->busy);
     apply(w, TASK, "later");
     keep_id(w, ids[1]);
-    cancel(w, ids[1], "false");
+    cancel(w, ids[1], false);
     assert_int_equal(atomic_load(&w->interrupted), 0);
-    cancel(w, ids[0], "true");
+    cancel(w, ids[0], true);
     m = expect_reply(w, MUX, "apply_reply", ids[0], "\"error\"");
     assert_member(msg_part(m, MSG_CONTENT), "ename", "\"KeyboardInterrupt\"");
     msg_unref(&m);
     expect_apply(w, TASK, ids[1], "\"aborted\"");
-    cancel(w, ids[0], "false"); // it is over
+    cancel(w, ids[0], false); // it is over
     controller_send(&w->c, CONTROL, "abort_request", NULL,
                     "{\"msg_ids\": [], \"roundhouse\": {\"kill_ms\": -1}}",
                     NULL);
