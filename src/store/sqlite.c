@@ -118,10 +118,15 @@ run(struct sqlite *self, sqlite3_stmt *stmt, const char *doing, rh_error *err)
 static int
 begin(struct sqlite *self, rh_error *err)
 {
+    int rc;
+
     // A failure may have ended the transaction already.
     if (!sqlite3_get_autocommit(self->db))
         return 0;
-    return run(self, self->begin, "beginning", err);
+    rc = run(self, self->begin, "beginning", err);
+    if (rc == 0)
+        self->commit_at = INT64_MIN; // now the file is locked: commit soon
+    return rc;
 }
 
 static int

@@ -432,6 +432,26 @@ test_a_locked_file_is_tried_again(void **state)
     store_close(&s);
 }
 
+/* What a reader forced into the file is committed with the next tick, so that
+ * another controller with the same file does not wait.
+ */
+static void
+test_two_may_use_the_file(void **state)
+{
+    struct store *s = open_file(), *other = open_file();
+    rh_error err = {0};
+
+    (void)state;
+    assert_int_equal(put_request(s, 1, T0), 0);
+    (void)found(s, "{}");
+    assert_true(s->ops->tick(s, 0, &err) == INT64_MAX);
+    assert_int_equal(put_request(other, 2, T0), 0);
+    assert_non_null(strstr(found(other, "{}").s, "m2"));
+    assert_int_equal(err.code, 0);
+    store_close(&other);
+    store_close(&s);
+}
+
 static void
 test_another_programs_table_is_left_alone(void **state)
 {
@@ -674,6 +694,7 @@ main(void)
         FILE_TEST(test_history_find_and_drop),
         FILE_TEST(test_commits_every_two_seconds),
         FILE_TEST(test_a_locked_file_is_tried_again),
+        FILE_TEST(test_two_may_use_the_file),
         FILE_TEST(test_another_programs_table_is_left_alone),
         FILE_TEST(test_odd_names),
         FILE_TEST(test_not_a_database),
