@@ -71,6 +71,12 @@ def array():
     return numpy.arange(SIZE // 8)
 
 
+def suspend(pid: int, wait_until) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    state = Path(f"/proc/{pid}/stat")
+    wait_until(lambda: ") T " in state.read_text())
+
+
 def is_empty(folder: Path) -> bool:
     gc.collect()
     return not any(folder.iterdir())
@@ -238,7 +244,7 @@ def test_no_room(here, array):
 def test_arguments_that_are_gone_are_an_answer(here, array, wait_until):
     rc = here.rc
     pid = here.pids()[0]
-    os.kill(pid, signal.SIGSTOP)
+    suspend(pid, wait_until)
     mailbox = here.shm / f"to-{rc._engines[0]}"
     ar = rc[0].apply_async(len, array)
     later = rc[0].apply_async(len, "abc")
@@ -249,6 +255,30 @@ def test_arguments_that_are_gone_are_an_answer(here, array, wait_until):
     with pytest.raises(ipp.RemoteError, match="could not map the arguments"):
         ar.get(PATIENCE)
     assert later.get(PATIENCE) == 3
+
+
+def test_results_that_are_gone_are_an_answer(here, tmp_path, wait_until):
+    def slow_zeros(path):
+        import os
+        import time
+
+        open(path + "/began", "w").close()
+        while not os.path.exists(path + "/go"):
+            time.sleep(0.01)
+        return bytes(1 << 20)
+
+    ar = here.rc[0].apply_async(main(slow_zeros), str(tmp_path))
+    wait_until((tmp_path / "began").exists)
+    suspend(here.controller.pid, wait_until)
+    (tmp_path / "go").touch()
+    sent = f"{here.rc._engines[0]}.*"
+    wait_until(lambda: list((here.shm / "in").glob(sent)))
+    for path in (here.shm / "in").glob(sent):
+        path.unlink()
+    here.controller.send_signal(signal.SIGCONT)
+    with pytest.raises(ipp.RemoteError, match="malformed"):
+        ar.get(PATIENCE)
+    assert here.rc[0].apply_sync(len, "abc") == 3
 
 
 def test_foreign_engine(controller, raw_engine, array):
