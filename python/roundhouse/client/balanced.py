@@ -58,7 +58,9 @@ def _check_retry_on(name: str, value: Any) -> Any:
     raise flag_error(f"{name} must be exceptions or their names, not {value!r}")
 
 
-# Flags that only our scheduler knows, and what they are if nothing is wanted.
+# What the scheduler is told, and what each is if nothing is wanted; then those
+# that only ours knows.
+_FLAGS: dict[str, Any] = {"after": None, "follow": None, "timeout": 0.0, "retries": 0}
 _OUR_FLAGS: dict[str, Any] = {
     "priority": 0,
     "retry_on": None,
@@ -66,6 +68,7 @@ _OUR_FLAGS: dict[str, Any] = {
     "retry_same_engine": False,
     "max_deaths": None,
 }
+_ALL_FLAGS = {**_FLAGS, **_OUR_FLAGS}
 
 
 class LoadBalancedView(View):
@@ -100,11 +103,7 @@ class LoadBalancedView(View):
 
     _flag_names = (
         *View._flag_names,
-        "follow",
-        "after",
-        "timeout",
-        "retries",
-        *_OUR_FLAGS,
+        *_ALL_FLAGS,
     )
     _checks = {
         **View._checks,
@@ -144,19 +143,24 @@ class LoadBalancedView(View):
             if rendered is not None and rendered[0] is label:
                 metadata: bytes = rendered[1]
                 return metadata
-        flags = {name: getattr(self, name) for name in self._flag_names}
-        flags.update(options)
-        metadata = self._render_flags(label, flags)
-        # These three may change by themselves.
-        if not options and not (self.after or self.follow or self.targets):
+        targets = options.get("targets", self.targets)
+        wanted = {}
+        for name, default in _ALL_FLAGS.items():
+            value = options[name] if name in options else getattr(self, name)
+            if value is not None and value != default:
+                wanted[name] = value
+        for name in ("after", "follow"):
+            if name in wanted:
+                wanted[name] = _render_dependency(wanted[name])
+        if label:
+            wanted["label"] = label
+        metadata = self._render_flags(wanted, targets)
+        # Dependencies and engines may change by themselves.
+        if not options and targets is None and not (self.after or self.follow):
             self._rendered = label, metadata
         return metadata
 
-    def _render_flags(self, label: Any, flags: dict[str, Any]) -> bytes:
-        after, follow, targets = flags["after"], flags["follow"], flags["targets"]
-        timeout, retries = flags["timeout"], flags["retries"]
-        ours = {k: flags[k] for k, d in _OUR_FLAGS.items() if flags[k] != d}
-        wanted = after or follow or timeout or retries or label or ours
+    def _render_flags(self, wanted: dict[str, Any], targets: Any) -> bytes:
         if not wanted and targets is None:
             return _NO_METADATA
         if self.client._task_scheme == "pure":
@@ -165,29 +169,21 @@ class LoadBalancedView(View):
                 "label, targets, after, follow, timeout, retries and the like "
                 "need another scheme"
             )
-        if ours:
-            self._check_ours(ours)
-        uuids = [] if targets is None else self.client._build_targets(targets)[0]
-        return json.dumps(
-            {
-                "after": _render_dependency(after),
-                "follow": _render_dependency(follow),
-                "timeout": timeout,
-                "targets": uuids,
-                "retries": retries,
-                "label": label,
-                **ours,
-            }
-        ).encode()
+        if not wanted.keys().isdisjoint(_OUR_FLAGS):
+            self._check_ours(wanted)
+        if targets is not None:
+            wanted["targets"] = self.client._build_targets(targets)[0]
+        return json.dumps(wanted).encode()
 
-    def _check_ours(self, ours: dict[str, Any]) -> None:
+    def _check_ours(self, wanted: dict[str, Any]) -> None:
         """Warn, once per client, of flags that this controller ignores."""
         client = self.client
         if client._offers("explain") or client._warned_of_flags:
             return
         client._warned_of_flags = True
         warnings.warn(
-            f"this controller ignores {', '.join(ours)}: these flags need "
+            f"this controller ignores {', '.join(_OUR_FLAGS.keys() & wanted)}: "
+            "these flags need "
             "Roundhouse's controller",
             RuntimeWarning,
             stacklevel=7,

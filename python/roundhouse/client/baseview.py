@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..serialize.canning import Reference
 from ..serialize.serialize import PrePickled
 from .asyncresult import AsyncResult
-from .dependency import Dependency
+from .dependency import Dependency, msg_ids_of
 from .executor import ViewExecutor
 from .history import History
 from .remotefunction import parallel, remote
@@ -98,7 +98,7 @@ def _render_dependency(dep: Any) -> Any:
         return dep.msg_ids
     if isinstance(dep, dict):
         return Dependency(dep).as_dict()
-    return list(Dependency(dep))
+    return list(dict.fromkeys(msg_ids_of(dep)))
 
 
 def _check_callable(f: Any) -> None:

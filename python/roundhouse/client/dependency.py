@@ -169,7 +169,7 @@ class Dependency(set):  # type: ignore[type-arg]
             success = d.get("success", success)
             failure = d.get("failure", failure)
             dependencies = d.get("dependencies", [])
-        super().__init__(_msg_ids(dependencies))
+        super().__init__(msg_ids_of(dependencies))
         if not (success or failure):
             raise ValueError(
                 "a dependency must count successes, failures or both, "
@@ -222,7 +222,7 @@ class Dependency(set):  # type: ignore[type-arg]
         return type(self), (self.as_dict(),)
 
 
-def _msg_ids(dependencies: Any) -> list[str]:
+def msg_ids_of(dependencies: Any) -> list[str]:
     """Message ids of ids, results, or an iterable of them."""
     if isinstance(dependencies, str):
         return [dependencies]
