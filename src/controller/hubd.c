@@ -29,10 +29,7 @@ static void
 lose_engine(struct hubd *self, struct span uuid, const char *why,
             int64_t grace_ms)
 {
-    char text[300];
-
     self->grace_ms = grace_ms;
-    why = hubd_autopsy(self, uuid, why, text, sizeof(text));
     hub_on_engine_lost(self->core, uuid, why, self->now, self->wall_us);
     self->grace_ms = GRACE_MS;
 }
@@ -40,6 +37,10 @@ lose_engine(struct hubd *self, struct span uuid, const char *why,
 static void
 on_lifeline_lost(void *ctx, struct span uuid, const char *why, bool orderly)
 {
+    char text[300];
+
+    if (!orderly) // else it has answered for all it had
+        why = hubd_autopsy(ctx, uuid, why, text, sizeof(text));
     lose_engine(ctx, uuid, why, orderly ? GRACE_MS : GRACE_KILLED_MS);
 }
 
@@ -51,6 +52,17 @@ hubd_lifeline_port(struct hubd *self)
 
 // ---------------------------------------------------------------------------
 // The inbox
+
+static void
+on_heart_stopped(struct hubd *self, struct span uuid)
+{
+    char text[300];
+
+    lose_engine(self, uuid,
+                hubd_autopsy(self, uuid, "its heart stopped beating", text,
+                             sizeof(text)),
+                0);
+}
 
 static void
 take_note(struct hubd *self, struct note *note)
@@ -68,7 +80,7 @@ take_note(struct hubd *self, struct note *note)
         hub_on_heart(self->core, note->uuid, self->now, self->wall_us);
         break;
     case NOTE_HEART_STOPPED:
-        lose_engine(self, note->uuid, "its heart stopped beating", 0);
+        on_heart_stopped(self, note->uuid);
         break;
     case NOTE_ANSWER:
         hubd_port.reply(self, note->m);
