@@ -21,7 +21,6 @@
 
 #define RETRY_MS 100       // between two tries to connect
 #define HANDSHAKE_MS 30000 // patience with a peer that says nothing
-#define COMPLAIN_MS 1000   // between two log lines of a socket
 #define READS_MAX 16       // in a row, before others have their turn
 
 struct conn *
@@ -126,14 +125,11 @@ conn_end(struct conn *self)
 static void
 complain(struct conn *self, const char *why)
 {
-    struct direct *sock = self->sock;
     struct address peer = {.n = sizeof(peer.any)};
     char host[64] = "a local process", port[16] = "";
-    int64_t now_ms = clock_mono_ms();
 
-    if (now_ms < sock->complain_at_ms)
+    if (!direct_may_complain(self->sock))
         return;
-    sock->complain_at_ms = now_ms + COMPLAIN_MS;
     if (getpeername(self->source.fd, &peer.sa, &peer.n) == 0
         && peer.sa.sa_family != AF_UNIX)
         getnameinfo(&peer.sa, peer.n, host, sizeof(host), port, sizeof(port),

@@ -3,7 +3,7 @@
  * libzmq moves every message through a thread of its own: two more wake-ups
  * and two more system calls each way.  Here the thread that wants a message
  * reads the connection itself, and what it sends in one round goes out in one
- * system call (docs/decisions/009-direct-sockets.md).
+ * system call (docs/decisions/010-direct-sockets.md).
  *
  * A socket is an epoll set of listeners, connections and one timer; its
  * descriptor can be polled like any other, and is level-triggered.  Nothing
@@ -24,8 +24,10 @@
 #include "base/mem.h"
 #include "base/uuid.h"
 
-#define PAUSE_MS 100   // without descriptors for new connections
-#define CORK_MAX 32768 // bytes that may wait for net_flush
+#define PAUSE_MS 100     // without descriptors for new connections
+#define CORK_MAX 32768   // bytes that may wait for net_flush
+#define RING_KEEP 1024   // places for messages that outlive a burst
+#define COMPLAIN_MS 1000 // between two log lines of a socket
 #define BACKLOG 1024
 #define N_EVENTS 64
 
@@ -65,6 +67,11 @@ pop(struct direct *self)
 
     self->ring_at = (self->ring_at + 1) % self->ring_cap;
     self->ring_n--;
+    if (self->ring_n == 0 && self->ring_cap > RING_KEEP) {
+        mem_free(self->ring);
+        self->ring = NULL;
+        self->ring_at = self->ring_cap = 0;
+    }
     return m;
 }
 
@@ -99,30 +106,40 @@ direct_tell_change(struct direct *self, bool up)
         return;
 }
 
+bool
+direct_may_complain(struct direct *self)
+{
+    int64_t now_ms = clock_mono_ms();
+
+    if (now_ms < self->complain_at_ms)
+        return false;
+    self->complain_at_ms = now_ms + COMPLAIN_MS;
+    return true;
+}
+
 // ---------------------------------------------------------------------------
 // Events
 
-static int
+static void
 listen_again(struct direct *self, bool on)
 {
-    int rc = 0;
-
     for (size_t i = 0; i < self->n_listeners; i++) {
         struct source *source = &self->listener[i].source;
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = source};
+        struct epoll_event event = {.events = on ? EPOLLIN : 0u,
+                                    .data.ptr = source};
 
-        rc |= epoll_ctl(self->epoll_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL,
-                        source->fd, &event);
+        // Changing an entry needs no memory: it cannot fail.
+        epoll_ctl(self->epoll_fd, EPOLL_CTL_MOD, source->fd, &event);
     }
-    return rc;
 }
 
 /* Out of descriptors: without a pause the listener would wake us for ever. */
 static void
 pause_listening(struct direct *self, const char *why)
 {
-    log_warn("cannot take a new connection: %s; trying again in %d ms", why,
-             PAUSE_MS);
+    if (direct_may_complain(self))
+        log_warn("cannot take a new connection: %s; trying again every %d ms",
+                 why, PAUSE_MS);
     self->paused = true;
     self->pause_end_ms = clock_mono_ms() + PAUSE_MS;
     listen_again(self, false);
@@ -336,8 +353,7 @@ direct_events(struct net_sock *sock)
 {
     struct direct *self = direct_of(sock);
 
-    if (!direct_queued(sock))
-        serve(self);
+    serve(self);
     return (direct_queued(sock) ? NET_IN : 0)
            | (self->type == NET_ROUTER || route(self, NULL, 0, NULL, 0)
                   ? NET_OUT
@@ -429,6 +445,9 @@ direct_bind(struct net_sock *sock, const char *url, int *port, rh_error *err)
 
     if (rc < 0)
         return rc;
+    if (self->url)
+        return rh_fail(err, RH_ESTATE, "binding %s: connected to %s already",
+                       url, self->url);
     if (add_listener(self, &at) < 0)
         return rh_fail(err, RH_ENET, "binding %s: %s", url, strerror(errno));
     got = port_of(self->listener[self->n_listeners - 1].source.fd);
@@ -452,13 +471,18 @@ direct_connect(struct net_sock *sock, const char *url, rh_error *err)
     if (rc == RH_EINVAL)
         return rc;
     // A name that is not known yet may be later.
-    if (self->url || self->type != NET_DEALER)
+    if (self->url || self->n_listeners || self->type != NET_DEALER)
         return rh_fail(err, RH_ESTATE,
-                       "connecting to %s: a DEALER may, and only once", url);
+                       "connecting to %s: only a DEALER may, once, and if it "
+                       "is not bound",
+                       url);
     self->url = mem_strdup(url);
     c = self->url ? conn_new(self) : NULL;
-    if (!c)
+    if (!c) {
+        mem_free(self->url);
+        self->url = NULL;
         return rh_fail(err, RH_ENOMEM, "connecting to %s", url);
+    }
     c->outgoing = true;
     conn_connect(c);
     return 0;
@@ -605,7 +629,7 @@ direct_open(struct net_sock **out, enum net_type type,
             const struct net_options *options, rh_error *err)
 {
     struct direct *self;
-    int rc;
+    int rc = 0;
 
     if (options->identity.n > 255)
         return rh_fail(err, RH_EINVAL,
@@ -631,9 +655,12 @@ direct_open(struct net_sock **out, enum net_type type,
     list_init(&self->dirty);
     list_init(&self->due);
     self->scratch = mem_alloc(INFLOW_SCRATCH);
-    if (!self->scratch || random_bytes(&self->next_name, 4) < 0
-        || open_descriptors(self) < 0) {
+    if (!self->scratch)
+        rc = rh_fail(err, RH_ENOMEM, "opening a socket");
+    else if (random_bytes(&self->next_name, 4) < 0
+             || open_descriptors(self) < 0)
         rc = rh_fail(err, RH_ENET, "opening a socket: %s", strerror(errno));
+    if (rc < 0) {
         direct_close(&self->base);
         return rc;
     }

@@ -82,6 +82,7 @@ struct direct {
 
 int direct_push(struct direct *self, struct msg *m); // RH_ENOMEM
 void direct_set_timer(struct direct *self);
+bool direct_may_complain(struct direct *self); // not more often than a second
 void direct_tell_change(struct direct *self, bool up);
 
 struct conn *conn_new(struct direct *sock);

@@ -193,7 +193,7 @@ net_monitor_read(struct net_sock *self)
     return self->ops->monitor_read(self);
 }
 
-/* Messages that are here already, which no descriptor tells of. */
+/* What is so already, and no descriptor tells of. */
 static int
 find_queued(struct net_pollitem *item, size_t n)
 {
@@ -204,10 +204,11 @@ find_queued(struct net_pollitem *item, size_t n)
         if (!item[i].sock || !net_is_level(item[i].sock))
             continue;
         net_flush(item[i].sock);
-        if (item[i].events & NET_IN && net_queued(item[i].sock)) {
+        if (item[i].events & NET_OUT)
+            item[i].revents = net_events(item[i].sock) & item[i].events;
+        else if (item[i].events & NET_IN && net_queued(item[i].sock))
             item[i].revents = NET_IN;
-            n_ready++;
-        }
+        n_ready += item[i].revents != 0;
     }
     return n_ready;
 }
@@ -216,8 +217,9 @@ find_queued(struct net_pollitem *item, size_t n)
 static void
 take_result(struct net_pollitem *item, bool in, bool out, bool exact)
 {
-    item->revents |= (in ? NET_IN : 0) | (out ? NET_OUT : 0);
-    if (item->revents && item->sock && !exact)
+    if (!item->sock || exact)
+        item->revents = (in ? NET_IN : 0) | (out ? NET_OUT : 0);
+    else if (in && !item->revents)
         item->revents = net_events(item->sock) & item->events;
 }
 
@@ -315,8 +317,9 @@ net_poll(struct net_pollitem *item, size_t n, int timeout_ms)
     int rc, left_ms = timeout_ms;
     bool quiet;
 
-    // A connection that came, or output that left, is nobody's event.
-    while ((rc = look(item, n, left_ms, &quiet)) == 0 && !quiet)
+    // A connection that came, or output that left, is nobody's event; but
+    // peers that do nothing else must not keep us beyond our time.
+    while ((rc = look(item, n, left_ms, &quiet)) == 0 && !quiet && left_ms)
         if (timeout_ms > 0) {
             int64_t now_ms = clock_mono_ms();
 

@@ -90,7 +90,7 @@ int net_send(struct net_sock *self, const struct span *prefix, size_t n_prefix,
  */
 bool net_flush(struct net_sock *self);
 
-/* What net_poll said is only a hint; NET_IN | NET_OUT that are true now. */
+/* Look, and say which of NET_IN | NET_OUT are true now. */
 int net_events(struct net_sock *self);
 /* A message is here that no descriptor tells of (any more). */
 bool net_queued(struct net_sock *self);
@@ -113,7 +113,9 @@ struct net_pollitem {
     int fd;
     int events, revents; // NET_IN | NET_OUT
 };
-/* Number of ready items, 0 on timeout (-1: none), RH_EINTR, RH_ENET. */
+/* Number of ready items, 0 on timeout (-1: none), RH_EINTR, RH_ENET.  Sockets
+ * without events are kept going: they connect, write and fill their queue.
+ */
 int net_poll(struct net_pollitem *item, size_t n, int timeout_ms);
 
 int net_curve_keypair(char public_key[41], char secret_key[41], rh_error *err);

@@ -19,8 +19,8 @@ struct outmsg {
     struct outmsg *next;
     struct msg *owner; // of the referenced frames, or NULL
     size_t size, sent; // bytes
-    size_t n_pieces, at; // piece[at] is the first that has not left, but for
-    size_t skip;         // so many bytes of it
+    size_t n_pieces;
+    size_t at, skip;      // piece[at] is next, without 'skip' bytes
     struct iovec piece[]; // then the copied bytes
 };
 

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int
@@ -78,6 +79,15 @@ look_up(const char *host, const char *port, bool listen, struct address *out,
     return 0;
 }
 
+static bool
+is_port(const char *s)
+{
+    size_t n = strspn(s, "0123456789");
+
+    return strcmp(s, "*") == 0
+           || (n > 0 && n <= 5 && !s[n] && strtoul(s, NULL, 10) <= 65535);
+}
+
 int
 url_resolve(const char *url, bool listen, struct address *out, rh_error *err)
 {
@@ -90,7 +100,7 @@ url_resolve(const char *url, bool listen, struct address *out, rh_error *err)
     if (place && strncmp(url, "ipc", 3) == 0 && place == url + 3)
         return local_address(place + 3, out, err);
     if (!colon || strncmp(url, "tcp", 3) != 0 || place != url + 3
-        || colon == place + 3 || !colon[1])
+        || colon == place + 3 || !is_port(colon + 1))
         return rh_fail(err, RH_EINVAL,
                        "'%s' is not of the form tcp://host:port or ipc://path",
                        url);
