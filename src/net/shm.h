@@ -50,8 +50,6 @@ void shm_put_back(struct shm *self, const struct buf *tickets);
  */
 struct msg *shm_share(struct shm *self, struct span bytes);
 
-/* Whether a parsed message has tickets in it. */
-bool shm_has_tickets(const struct shm *self, const struct msg *m);
 /* Replace '*m', parsed, by the message with the bytes.  With a 'session' it is
  * verified first, if there is anything to replace.  RH_EAUTH, RH_ENOENT,
  * RH_EPROTO, RH_ENOMEM: '*m' is as it was, but its files may be gone.

@@ -124,12 +124,6 @@ remove_file(void *ctx, int at, const char *name)
     (void)unlinkat(at, name, 0);
 }
 
-void
-dir_empty(int fd)
-{
-    for_each(fd, remove_file, NULL);
-}
-
 static void
 remove_any(void *ctx, int at, const char *name)
 {
@@ -140,7 +134,7 @@ remove_any(void *ctx, int at, const char *name)
         (void)unlinkat(at, name, 0);
         return;
     }
-    dir_empty(fd);
+    for_each(fd, remove_file, NULL);
     close(fd);
     (void)unlinkat(at, name, AT_REMOVEDIR);
 }
@@ -406,7 +400,7 @@ remove_own(struct shm *self, int root)
         flock(self->own, LOCK_UN);
         snprintf(name, sizeof(name), "to-%s", self->peer);
         if (!is_locked(self->own)) {
-            dir_empty(self->own);
+            for_each(self->own, remove_file, NULL);
             (void)unlinkat(self->dir, name, AT_REMOVEDIR);
         }
     }

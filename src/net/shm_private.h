@@ -50,6 +50,8 @@ struct ticket {
 void ticket_write(const struct shm *self, const struct ticket *ticket,
                   uint8_t out[SHM_TICKET_SIZE]);
 bool ticket_read(const struct shm *self, struct span frame, struct ticket *out);
+/* Whether a parsed message has tickets in it. */
+bool shm_has_tickets(const struct shm *self, const struct msg *m);
 bool shm_name_is_valid(struct span name, size_t max);
 
 /* shm_segment.c: 'name' in the directory 'at'. */
@@ -62,9 +64,7 @@ struct segment *segment_find(struct shm *self, struct span bytes);
 void shm_unref(struct shm *self);
 
 /* shm_dir.c */
-bool shm_is_alive(const struct shm *self);
-/* Everything in it, one level deep. */
-void dir_empty(int fd);
+bool shm_is_alive(const struct shm *self); // is its controller?
 
 /* shm_pool.c */
 void pool_drop_all(struct shm *self);

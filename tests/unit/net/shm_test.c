@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -466,6 +467,49 @@ test_share(void **state)
     assert_int_equal(count(host->in), 0);
 }
 
+static void *
+run_rounds(void *arg)
+{
+    const uint8_t first = *(uint8_t *)arg;
+    uint8_t *bytes = malloc(SIZE);
+    intptr_t wrong = 0;
+
+    for (uint8_t i = 0; bytes && i < 40; i++) {
+        struct span s = pattern(bytes, (uint8_t)(first + i));
+        struct msg *m = message(client, s);
+
+        if (shm_take(host, NULL, &m, NULL) < 0)
+            wrong++;
+        memset(bytes, 0, SIZE);
+        (void)pattern(bytes, (uint8_t)(first + i));
+        if (msg_buffer(m, 0).n != SIZE
+            || memcmp(msg_buffer(m, 0).p, bytes, SIZE) != 0)
+            wrong++;
+        msg_unref(&m);
+    }
+    free(bytes);
+    return wrong ? arg : NULL;
+}
+
+static void
+test_threads(void **state)
+{
+    uint8_t first[4] = {0, 50, 100, 150};
+    pthread_t thread[4];
+    void *wrong;
+
+    (void)state;
+    NEED_SHM();
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(
+            pthread_create(&thread[i], NULL, run_rounds, &first[i]), 0);
+    for (size_t i = 0; i < 4; i++) {
+        pthread_join(thread[i], &wrong);
+        assert_null(wrong);
+    }
+    assert_int_equal(count(host->in), 0);
+}
+
 // ---------------------------------------------------------------------------
 // What goes wrong
 
@@ -796,6 +840,7 @@ main(void)
         TEST(test_reuse),
         TEST(test_trim),
         TEST(test_share),
+        TEST(test_threads),
         TEST(test_no_room),
         TEST(test_hostile),
         TEST(test_all_or_nothing),
