@@ -269,6 +269,15 @@ def test_the_task_of_a_lost_engine_runs_elsewhere(ours, wait_until, tmp_path, ho
     assert ar.get(60) == noted(path)[1] != noted(path)[0]
 
 
+def test_a_map_survives_a_lost_engine(ours, wait_until):
+    slowly = typed("def f(x):\n import time\n time.sleep(.002)\n return x")
+    lv, victim = ours.rc.load_balanced_view(retries=2), ours.pids()[0]
+    amr = lv.map_async(slowly, range(600), chunksize="auto")
+    wait_until(lambda: amr.progress > 20)
+    os.kill(victim, signal.SIGKILL)
+    assert amr.get(60) == list(range(600))
+
+
 # Functions with conditions
 
 
