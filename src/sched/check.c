@@ -233,6 +233,23 @@ check_engine(const struct sched *s, struct engine *e, size_t *running)
 }
 
 static void
+check_weights(const struct sched *s)
+{
+    const struct place *p = &s->place;
+    uint64_t sum = 0;
+
+    for (size_t n = 1; s->scheme == SCHEME_WEIGHTED && n <= p->n; n++) {
+        uint64_t prefix = 0;
+
+        sum += p->v[n - 1]->weight;
+        for (size_t i = n; i; i -= i & (~i + 1))
+            prefix += p->tree[i];
+        CHECK(prefix == sum);
+    }
+    CHECK(p->sum == sum);
+}
+
+static void
 check_engines(struct sched *s)
 {
     size_t live = 0, running = 0, i = 0;
@@ -247,6 +264,7 @@ check_engines(struct sched *s)
     check_ladder(s, &s->place.room);
     check_ladder(s, &s->place.spare);
     CHECK(s->place.n <= live);
+    check_weights(s);
     CHECK(list_empty(&s->hungry) && list_empty(&s->fresh_sets));
     check_heap(&s->engine_timers);
     check_heap(&s->overdue);

@@ -210,6 +210,7 @@ struct place {
     struct ladder room;  // leastload, lru, pure
     struct engine **v;   // the others
     uint64_t *tree;      // weighted: Fenwick sums of weights of v
+    uint64_t sum;        // of all these
     size_t n;            // engines with room, in either form
     struct ladder spare; // engines without, that may prefetch; by load
     struct engine **scratch;

@@ -175,16 +175,6 @@ tree_add(struct place *self, size_t i, uint64_t by)
         self->tree[i] += by; // may wrap: 'by' may be a negative difference
 }
 
-static uint64_t
-tree_sum(const struct place *self)
-{
-    uint64_t sum = 0;
-
-    for (size_t i = self->n; i; i -= i & (~i + 1))
-        sum += self->tree[i];
-    return sum;
-}
-
 /* The index at which the sums of weights exceed 'x'. */
 static size_t
 tree_find(const struct place *self, uint64_t x)
@@ -204,8 +194,10 @@ tree_find(const struct place *self, uint64_t x)
 static void
 set_weight(struct sched *s, struct engine *e, uint64_t weight)
 {
-    if (s->scheme == SCHEME_WEIGHTED && e->weight != weight)
+    if (s->scheme == SCHEME_WEIGHTED && e->weight != weight) {
         tree_add(&s->place, e->at - 1, weight - e->weight);
+        s->place.sum += weight - e->weight;
+    }
     e->weight = weight;
 }
 
@@ -488,8 +480,8 @@ draw(struct sched *s, const struct limits *limits)
     const struct place *p = &s->place;
 
     for (int i = 0; i < DRAWS; i++) {
-        uint64_t sum = s->scheme == SCHEME_WEIGHTED ? tree_sum(p) : 0;
-        size_t at = sum ? tree_find(p, sched_random(s) % sum) : below(s, p->n);
+        size_t at =
+            p->sum ? tree_find(p, sched_random(s) % p->sum) : below(s, p->n);
 
         if (allowed(limits, p->v[at]))
             return p->v[at];
