@@ -86,13 +86,13 @@ obstacle(const struct sched *s, const struct task *t, const struct engine *e,
 static void
 add_excluded(const struct sched *s, const struct task *t, struct text *out)
 {
+    bool any = t && (t->state == TASK_READY || (task_waits(t) && t->extra));
     char text[80];
     size_t n = 0;
 
     buf_add_str(out->json, ", \"excluded\": [");
     for (struct list *i = s->engine_list.next;
-         t && task_waits(t) && i != &s->engine_list && n < LISTED;
-         i = i->next) {
+         any && i != &s->engine_list && n < LISTED; i = i->next) {
         const struct engine *e = LIST_ENTRY(i, struct engine, link);
         const char *why = obstacle(s, t, e, text, sizeof(text));
 
@@ -113,9 +113,9 @@ before_in_heap(const struct pheap *heap, int64_t key, size_t n)
 {
     struct pnode *node = pheap_top(heap);
 
-    for (; node && n < COUNTED_MAX; node = pheap_walk(node))
+    for (size_t i = 0; node && i < COUNTED_MAX; i++, node = pheap_walk(node))
         n += node->key < key;
-    return n;
+    return n < COUNTED_MAX ? n : COUNTED_MAX;
 }
 
 static size_t
