@@ -207,6 +207,10 @@ def test_interrupt_is_passed_on(shell, rc, core, monkeypatch):
     assert [s[3] for s in core.sent if s[2] == "signal_request"] == [
         {"sig": "SIGTERM"}
     ] * 3
+    monkeypatch.setattr(core, "wait", interrupted)
+    result, io = run(shell, "%%px --signal-on-interrupt 0\n...")
+    assert result.success and "the engines go on" in io.stderr
+    assert len([s for s in core.sent if s[2] == "signal_request"]) == 3
 
 
 def test_autopx(shell, rc, core):

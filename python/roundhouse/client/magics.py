@@ -305,10 +305,10 @@ class ParallelMagics(Magics):
         except KeyboardInterrupt:
             if signal is None:
                 raise
-            print(
-                f"interrupted: {signal} goes to the engines",
-                file=sys.stderr,
-            )
+            if signal in (0, "0"):
+                print("interrupted: the engines go on", file=sys.stderr)
+                return None
+            print(f"interrupted: {signal} goes to the engines", file=sys.stderr)
             self.view.client.send_signal(signal, targets=result._targets, block=True)
         finally:
             if not stream:
