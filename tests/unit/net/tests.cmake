@@ -1,3 +1,6 @@
 rh_unit_test(net socket base wire)
 rh_unit_test(net shm base wire)
 rh_unit_test(net codec base wire)
+rh_unit_test(net zmtp base wire)
+rh_unit_test(net inflow base wire)
+rh_unit_test(net outflow base wire)
