@@ -100,8 +100,8 @@ controller_poll(struct controller *self, enum channel channel, int ms)
     rh_error err = {.code = 0};
 
     for (size_t i = 0; i < N_CHANNELS; i++) // all have to be kept going
-        item[i] = (struct net_pollitem){
-            .sock = self->sock[i], .events = i == channel ? NET_IN : 0};
+        item[i] = (struct net_pollitem){.sock = self->sock[i],
+                                        .events = i == channel ? NET_IN : 0};
     while (net_recv(self->sock[channel], &m, &err) == RH_EAGAIN)
         if (net_poll(item, N_CHANNELS, ms) == 0)
             return NULL;
@@ -123,17 +123,16 @@ controller_recv(struct controller *self, enum channel channel)
     return m;
 }
 
-/* Send a request or reply to the engine, as if from client "cid". */
+/* Send a request with the id of the last; all the same, it is the same. */
 static inline void
-controller_send(struct controller *self, enum channel channel,
-                const char *msg_type, const char *metadata, const char *content,
-                const char *buffer)
+controller_send_again(struct controller *self, enum channel channel,
+                      const char *msg_type, const char *metadata,
+                      const char *content, const char *buffer)
 {
     const struct span ident[] = {span_str(self->engine), SPAN_LIT("cid")};
     const struct span bytes = span_str(buffer);
     struct msg *m = NULL;
 
-    sender_next_id(&self->sender, self->msg_id);
     assert_int_equal(compose(&self->sender,
                              &(struct draft){
                                  .ident = ident,
@@ -149,6 +148,16 @@ controller_send(struct controller *self, enum channel channel,
                      0);
     assert_int_equal(net_send(self->sock[channel], NULL, 0, m, 0, NULL), 0);
     msg_unref(&m);
+}
+
+/* Send a request or reply to the engine, as if from client "cid". */
+static inline void
+controller_send(struct controller *self, enum channel channel,
+                const char *msg_type, const char *metadata, const char *content,
+                const char *buffer)
+{
+    sender_next_id(&self->sender, self->msg_id);
+    controller_send_again(self, channel, msg_type, metadata, content, buffer);
 }
 
 /* Take the registration request and answer it with 'reply'. */

@@ -305,6 +305,32 @@ test_failures_are_replies(void **state)
     shut_down(w);
 }
 
+/* A retry is the same message.  What succeeded is never run twice. */
+static void
+test_a_task_that_failed_may_come_again(void **state)
+{
+    static const char *const what[] = {"raise", "this"};
+    struct world *w = start();
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        apply(w, TASK, what[i]);
+        expect_apply(w, TASK, w->c.msg_id, i ? "\"ok\"" : "\"error\"");
+        controller_send_again(&w->c, TASK, "apply_request", NULL, NULL,
+                              what[i]);
+        if (i == 0)
+            expect_apply(w, TASK, w->c.msg_id, "\"error\"");
+    }
+    apply(w, TASK, "next");
+    expect_apply(w, TASK, w->c.msg_id, "\"ok\"");
+    apply(w, MUX, "raise"); // not a task
+    expect_apply(w, MUX, w->c.msg_id, "\"error\"");
+    controller_send_again(&w->c, MUX, "apply_request", NULL, NULL, "raise");
+    apply(w, MUX, "next");
+    expect_apply(w, MUX, w->c.msg_id, "\"ok\"");
+    shut_down(w);
+}
+
 /* iopub: topic, type, for the last request */
 static void
 expect_iopub(struct world *w, const char *topic, const char *type,
@@ -696,6 +722,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_shell_channel_is_served),
         cmocka_unit_test(test_failures_are_replies),
+        cmocka_unit_test(test_a_task_that_failed_may_come_again),
         cmocka_unit_test(test_output_stands_between_busy_and_idle),
         cmocka_unit_test(test_output_flows_while_code_runs),
         cmocka_unit_test(test_control_answers_while_code_runs),
