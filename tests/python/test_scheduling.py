@@ -67,8 +67,9 @@ def test_bad_flags_of_our_scheduler(lv, flag, value, error):
 
 
 def test_a_controller_that_ignores_flags(lv, core):
-    with pytest.warns(RuntimeWarning, match="ignores priority"):
+    with pytest.warns(RuntimeWarning, match="ignores priority") as caught:
         lv.set_flags(priority=1).apply_async(len, "")
+    assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lv.set_flags(retry_delay=1).apply_async(len, "")

@@ -186,7 +186,7 @@ class LoadBalancedView(View):
             "these flags need "
             "Roundhouse's controller",
             RuntimeWarning,
-            stacklevel=7,
+            stacklevel=6,
         )
 
     def _check_farming(self, f: Any) -> None:
