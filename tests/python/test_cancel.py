@@ -107,6 +107,20 @@ def test_other_engines_get_signals(core, running, sent, begun, wait_until):
     ]
 
 
+def test_an_engine_that_does_not_answer_gets_one_signal(
+    core, running, sent, wait_until, monkeypatch
+):
+    """Those before ipyparallel 9 do not answer while they work."""
+    monkeypatch.setattr("roundhouse.client.cancel._ANSWER_S", 0.01)
+    core.hold_types.add(CANCEL)
+    core.requests[0].begun = True
+    running.cancel()
+    wait_until(lambda: sent("signal_request"))
+    core.requests[1].finish({"status": "ok"})
+    core.settle()
+    assert sent("signal_request") == [("u3", {"sig": "SIGINT"})]
+
+
 def test_engines_that_are_gone_are_not_asked(rc, core, sent):
     core.hold = True
     ar = rc[:].apply_async(len, "a")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["cancel_calls"]
 
+_ANSWER_S = 1.0
+
 
 def cancel_calls(
     client: Client,
@@ -56,6 +58,7 @@ def cancel_calls(
         there = [m for t, m in zip(targets or (), messages) if t == engine_id]
         call = _Call(client, engine_id, messages, there, grace, kill, can_restart)
         reply.subscribe(lambda call=call, reply=reply: call.act(reply))
+        call.expect(reply)
 
 
 class _Call:
@@ -81,23 +84,36 @@ class _Call:
         self.grace = grace
         self.kill = kill
         self.can_restart = can_restart
+        self.over = False  # signals are not needed, or have been sent
+
+    def expect(self, reply: Any) -> None:
+        """Engines before ipyparallel 9 answer only when the call is over."""
+        if any([m.request.begun for m in self.there]):
+            self._later(_ANSWER_S, self._stop_by_signals)
 
     def act(self, reply: Any) -> None:
         content = reply.value()
         if reply.failed:
             return
         ours = content.get("roundhouse")
+        self.over = self.over or ours is not None
         if ours is None:
-            self._signal("SIGINT")
-            if self.kill:
-                self._later(self._signal, "SIGKILL")
+            self._stop_by_signals()
         elif ours.get("interrupted") and self.kill and self.can_restart:
-            self._later(self._restart, ours["interrupted"])
+            self._later(self.grace, self._restart, ours["interrupted"])
 
-    def _later(self, f: Any, *args: Any) -> None:
-        timer = threading.Timer(self.grace, f, args)
+    def _later(self, seconds: float, f: Any, *args: Any) -> None:
+        timer = threading.Timer(seconds, f, args)
         timer.daemon = True
         timer.start()
+
+    def _stop_by_signals(self) -> None:
+        if self.over:
+            return
+        self.over = True  # a second one could hit the next call
+        self._signal("SIGINT")
+        if self.kill:
+            self._later(self.grace, self._signal, "SIGKILL")
 
     def _signal(self, name: str) -> None:
         """To an engine that is not ours, while a call of ours runs there."""
