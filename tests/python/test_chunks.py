@@ -185,6 +185,23 @@ def test_waiting_for_a_map_that_grows(lv, core):
     assert [x for part in ar.split() for x in part.get()[0]] == list(range(50))
 
 
+def test_waiting_for_some_of_a_map_that_grows(lv, core, monkeypatch):
+    monkeypatch.setattr(Chunking, "size", lambda self, left: 1)
+    core.hold = True
+    ar = lv.map_async(third_fails, [1, 2, 3, 4] * 10, chunksize="auto")
+    wait_until(lambda: len(core.requests) == 6)
+    assert ar.wait(0.01, return_when="FIRST_COMPLETED")[0] == set()
+    core.requests[1].run()
+    done, pending = ar.wait(10, return_when="FIRST_COMPLETED")
+    assert [part.get() for part in done] == [[[2]]] and len(pending) >= 5
+    with pytest.raises(TimeoutError):
+        ar.get(0.01, return_when="FIRST_EXCEPTION")
+    core.requests[2].run()
+    with pytest.raises(ipp.CompositeError, match="no 3"):
+        ar.get(10, return_when="FIRST_EXCEPTION")
+    ar.cancel()
+
+
 @pytest.mark.parametrize("how", ["abort", "cancel"])
 def test_stopping_a_map(lv, core, how):
     core.hold = True

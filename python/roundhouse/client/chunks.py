@@ -8,6 +8,7 @@ each call of a chunk is guarded, so that one that fails spoils no other.
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 import time
 from collections import deque
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .. import error
 from ..serialize.canning import interactive
 from ..serialize.serialize import PrePickled
-from .asyncresult import AsyncMapResult, AsyncResult
+from .asyncresult import AsyncMapResult, AsyncResult, _seconds
 from .map import Map
 from .message import Message
 
@@ -534,6 +535,36 @@ class GrowingMapResult(AsyncMapResult):
             return False
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         return super()._wait_children(left, output)
+
+    def wait(self, timeout: float | None = -1, return_when: str | None = None) -> Any:
+        """Wait; return_when is about the chunks that are submitted by now."""
+        if return_when is None:
+            return super().wait(timeout)
+        parts = [
+            AsyncResult(
+                self._client,
+                [child],
+                self._fname,
+                return_exceptions=self._return_exceptions,
+            )
+            for child in list(self._children)
+        ]
+        return concurrent.futures.wait(parts, _seconds(timeout), return_when)
+
+    def _wait_first_exception(
+        self, timeout: float | None, return_exceptions: bool | None
+    ) -> None:
+        if return_exceptions or self._return_exceptions:
+            return
+        limit = _seconds(timeout)
+        deadline = None if limit is None else time.monotonic() + limit
+        fed = False
+        while not fed:
+            fed = self._feeder.fed.wait(0.005)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            super()._wait_first_exception(left, None)
+            if left == 0 and not fed:
+                raise TimeoutError("Result not ready.")
 
     def wait_for_output(self, timeout: float | None = -1) -> bool:
         """Wait until all output has arrived too; False on timeout."""
