@@ -2,7 +2,9 @@
 #include "controller/local.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/wait.h>
 
 #include "wire/scan.h"
 
@@ -64,8 +66,10 @@ local_is_dead(const struct local *self, char *why, size_t cap)
     }
     process_epitaph(status, end, sizeof(end));
     snprintf(why, cap, "its process %s", end);
+    // The kernel's killer does not say whom it has killed, but how.
     oom = process_oom_kills();
-    if (self->oom_kills >= 0 && oom > self->oom_kills)
+    if (self->oom_kills >= 0 && oom > self->oom_kills
+        && (status < 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)))
         snprintf(why, cap,
                  "its process %s; since it came the kernel has killed %" PRId64
                  " on this host for want of memory",
