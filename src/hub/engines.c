@@ -256,6 +256,9 @@ engine_admit(struct hub *self, struct engine *e, int64_t now, int64_t wall_us)
     self->port.engine(self->port.ctx, HUB_ENGINE_UP, e->id, engine_uuid(e),
                       "its heart beats");
     notify(self, "registration_notification", e, wall_us);
+    // Without memory, once has to do.
+    if (now < self->deaf_until)
+        (void)heap_push(&self->due, &e->due, now + REPEAT_MS);
     save(self);
 }
 
@@ -403,6 +406,10 @@ void
 hub_engine_due(struct hub *self, struct engine *e, int64_t now, int64_t wall_us)
 {
     heap_remove(&self->due, &e->due);
+    if (e->state == ENGINE_UP) {
+        notify(self, "registration_notification", e, wall_us);
+        return;
+    }
     if (e->state == ENGINE_PENDING)
         engine_lose(self, e, "its heart was never heard", now, wall_us);
     else

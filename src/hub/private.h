@@ -22,6 +22,8 @@
 #define MAX_MSG_ID 1024
 #define MAX_ENGINE_ID (1 << 30)
 #define STRAND_RETRY_MS 1000 // after failing to record for want of memory
+#define DEAF_MS 10000 // after its hello a client may miss notifications so long
+#define REPEAT_MS 1000 // then they are sent once more
 
 enum engine_state { ENGINE_PENDING, ENGINE_UP, ENGINE_DEAD };
 
@@ -36,7 +38,7 @@ struct engine {
     struct list shelf[N_SHELVES];
     size_t n_shelf[N_SHELVES];
     uint64_t n_completed; // ever; the shelf only holds ids remembered
-    struct heap_node due; // pending: expiry; dead: stranding
+    struct heap_node due; // pending: expiry; up: notice; dead: stranding
     int64_t since;
     size_t n_uuid;
     char uuid[];
@@ -78,6 +80,7 @@ task_id(const struct task *t)
 
 struct hub {
     struct hub_port port;
+    int64_t deaf_until; // there are clients that may miss notifications
     struct session *session;
     struct store *store;
     struct sender sender;

@@ -39,6 +39,9 @@ hub_on_connection(struct hub *self, const struct request *req,
     const char *comma = "";
 
     (void)fault;
+    // The client's subscription travels on another connection, and what is
+    // published before it arrives is lost.
+    self->deaf_until = req->now + DEAF_MS;
     buf_add_str(&rep->content, ", \"engines\": {");
     for (size_t i = 0; i < self->n_engine; i++) {
         const struct engine *e = self->engine[i];

@@ -93,6 +93,32 @@ test_two_steps(void **state)
     world_close(&w);
 }
 
+/* A client that has just said hello may not hear of an engine; it is told a
+ * second time, once.
+ */
+static void
+test_new_clients_are_told_twice(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_open(&w);
+    assert_int_equal(hello_id(&w, "E0", "{\"uuid\": \"E0\"}"), 0);
+    expect(&w, "connection_request", "{}", "connection_reply",
+           "{\"status\": \"ok\", \"engines\": {}}");
+    hub_on_heart(w.hub, SPAN_LIT("E0"), w.now, w.wall);
+    assert_int_equal(w.notices.n, 1);
+    (void)hub_tick(w.hub, w.now + 999, w.wall);
+    assert_int_equal(w.notices.n, 1);
+    (void)hub_tick(w.hub, w.now + 1000, w.wall);
+    assert_int_equal(w.notices.n, 2);
+    assert_notice(&w, 1, "registration_notification",
+                  "{\"id\": 0, \"uuid\": \"E0\"}");
+    (void)hub_tick(w.hub, w.now + 5000, w.wall);
+    assert_int_equal(w.notices.n, 2);
+    world_close(&w);
+}
+
 static void
 test_uuid_in_use(void **state)
 {
@@ -597,6 +623,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_steps),
+        cmocka_unit_test(test_new_clients_are_told_twice),
         cmocka_unit_test(test_uuid_in_use),
         cmocka_unit_test(test_refused_registrations_change_nothing),
         cmocka_unit_test(test_ids),
