@@ -70,7 +70,7 @@ fail(struct engine *self, struct verdict *v, const char *ename,
 /* What an abort is to do with the job if it runs already. */
 struct stop {
     bool interrupt;
-    int64_t kill_ms;   // that it has to end by itself then; INT64_MAX: for ever
+    int64_t kill_ms;   // until the process ends with it; INT64_MAX: never
     struct span found; // its id as it was given; empty: none of them runs
 };
 
@@ -84,7 +84,7 @@ add_abort(struct engine *self, struct span raw, struct stop *stop)
     if (rc == 0) {
         pthread_mutex_lock(&self->abort_lock);
         rc = aborts_add(&self->aborts, id);
-        if (stop->interrupt && span_eq(id, self->running)) {
+        if (stop->interrupt && id.n && span_eq(id, self->running)) {
             stop->found = raw;
             signals_interrupt_job(self->job);
             if (stop->kill_ms != INT64_MAX) {

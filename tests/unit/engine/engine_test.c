@@ -485,6 +485,7 @@ test_cancel_hits_the_call_it_names(void **state)
     msg_unref(&m);
     expect_apply(w, TASK, ids[1], "\"aborted\"");
     cancel(w, ids[0], false); // it is over
+    cancel(w, "", false);     // nothing runs
     controller_send(&w->c, CONTROL, "abort_request", NULL,
                     "{\"msg_ids\": [], \"roundhouse\": {\"kill_ms\": -1}}",
                     NULL);
