@@ -95,7 +95,7 @@ asan-unit: build/asan/.built ## of these, the C unit tests
 .PHONY: tsan
 tsan: build/tsan/.built ## C unit tests that have threads, with the thread sanitizer
 	TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" \
-	    ctest --test-dir build/tsan --output-on-failure -j $(JOBS) --timeout 120 -R '^(base|net|client|engine|controller)\.'
+	    ctest --test-dir build/tsan --output-on-failure -j $(JOBS) --timeout 300 -R '^(base|net|client|engine|controller)\.'
 
 COMPAT := .cache/compat
 $(COMPAT)/.tools: tools/compat-requirements.txt
