@@ -63,6 +63,45 @@ def sessions() -> dict[str, bytes]:
     return made
 
 
+def zmtp(flags: int, body: bytes) -> bytes:
+    """A frame of ZeroMQ's protocol."""
+    if len(body) < 256:
+        return bytes([flags, len(body)]) + body
+    return bytes([flags | 2]) + len(body).to_bytes(8, "big") + body
+
+
+def streams() -> dict[str, bytes]:
+    more, command = 1, 4
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\0NULL" + bytes(48)
+    dealer = b"\x0bSocket-Type" + (6).to_bytes(4, "big") + b"DEALER"
+    named = dealer + b"\x08Identity" + (2).to_bytes(4, "big") + b"E0"
+    ready = zmtp(command, b"\x05READY" + named)
+    ping = zmtp(command, b"\x04PING\0\x01context")
+    message = zmtp(more, b"a") + zmtp(more, b"") + zmtp(0, b"b" * 300)
+    large = zmtp(more, b"x") + zmtp(more, b"y" * 16385) + zmtp(0, b"z")
+    bare, after = b"\x14\x01", b"\x15\x07"  # choices and a seed
+    return {
+        "hello": bare + greeting + ready + message,
+        "no-name": bare + greeting + zmtp(command, b"\x05READY" + dealer) + message,
+        "broken-ready": bare + greeting + zmtp(command, b"\x05READY\x01x\0\0\0\x09"),
+        "error": bare + greeting + zmtp(command, b"\x05ERROR\x02no"),
+        "early": bare + greeting + message,
+        "http": bare + b"GET / HTTP/1.1\r\n\r\n",
+        "curve": bare + greeting[:12] + b"CURVE" + bytes(47),
+        "version-2": bare + greeting[:10] + b"\x01\x05",
+        "messages": after + message * 3,
+        "large": after + large + message,
+        "ping": after + zmtp(more, b"a") + ping + zmtp(0, b"b") + ping,
+        "too-many": b"\x05\x01" + zmtp(more, b"a") * 5 + zmtp(0, b"b") + message,
+        "too-large": after + b"\x02" + (70001).to_bytes(8, "big"),
+        "endless": after + zmtp(more, b"") * 100,
+        "long-command": after + b"\x06" + (4097).to_bytes(8, "big"),
+        "bad-flags": after + message + b"\x08",
+        "cut": after + message + b"\x02\0\0",
+        "empty": after,
+    }
+
+
 def texts() -> dict[str, bytes]:
     values = [
         "0",
@@ -201,6 +240,7 @@ def packed() -> dict[str, bytes]:
 def main() -> None:
     targets = {
         "msg": messages(),
+        "inflow": streams(),
         "session": sessions(),
         "scan": texts(),
         "connfile": connfiles(),
