@@ -141,7 +141,7 @@ def test_a_chunk_that_is_lost_fails_for_each_of_its_items(lv, core, monkeypatch)
 def test_a_chunk_that_comes_back_wrong(lv, core):
     core.hold = True
     ar = lv.map_async(abs, range(1), chunksize="auto")
-    core.requests[-1].value([(True, 1), (True, 2)], metadata={"started": "never"})
+    core.requests[-1].value([1, 2, {}], metadata={"started": "never"})
     with pytest.raises(ipp.CompositeError, match="1 calls came back with 2 results"):
         ar.get(10)
 

@@ -12,9 +12,9 @@ import concurrent.futures
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
 
@@ -81,77 +81,75 @@ class Chunking:
 
 
 @interactive
-def _each(f: Callable[..., Any], *sequences: Any) -> list[tuple[bool, Any]]:
+def _each(f: Callable[..., Any], *sequences: Any) -> list[Any]:
     # Runs on the engine, in the user namespace: it may use nothing of here.
+    # Returns the values, None for calls that failed; last, their errors by index.
     from ipyparallel.error import (
         TaskRejectError,
         UnmetDependency,
         wrap_exception,
     )
 
-    done = []
+    values: list[Any] = []
+    errors = {}
     for args in zip(*sequences):
         try:
-            done.append((True, f(*args)))
+            values.append(f(*args))
         except (TaskRejectError, UnmetDependency):
             raise  # the chunk is for another engine
         except Exception:
-            done.append((False, wrap_exception()))
-    return done
+            errors[len(values)] = wrap_exception()
+            values.append(None)
+    values.append(errors)
+    return values
 
 
 class ChunkMessage(Message):
-    """The request of a chunk: its value is the list of the calls' values.
+    """The request of a chunk: its value is the list of its n calls' values.
 
-    If calls failed it has failed, with a CompositeError of them; `outcomes` has
-    what became of each.
+    If calls failed it has failed, with a CompositeError of them.  Once the value
+    was asked for, `values` has errors in the places of calls that failed, and
+    `wrong` their indices.
     """
 
-    __slots__ = ("_outcomes", "n")
+    __slots__ = ("n", "values", "wrong")
 
     n: int
-
-    @property
-    def outcomes(self) -> list[tuple[bool, Any]]:
-        """(failed, value or error) of each call."""
-        self.value()
-        outcomes: list[tuple[bool, Any]] = self._outcomes
-        return outcomes
+    values: list[Any]
+    wrong: Collection[int]
 
     @property
     def success(self) -> bool:
         self.value()
         return not self.failed
 
+    def outcomes(self) -> Iterator[tuple[bool, Any]]:
+        """(failed, value or error) of each call."""
+        self.value()
+        wrong = self.wrong
+        return ((i in wrong, value) for i, value in enumerate(self.values))
+
     def _read(self) -> tuple[bool, Any]:
         failed, value = super()._read()
-        if not failed and len(value) != self.n:
-            text = f"{self.n} calls came back with {len(value)} results"
-            failed, value = True, ValueError(text)
+        if not failed:
+            errors = value.pop()
+            if len(value) != self.n:
+                text = f"{self.n} calls came back with {len(value)} results"
+                failed, value = True, ValueError(text)
         if failed:  # as a whole
-            self._outcomes = [(True, value)] * self.n
+            self.values, self.wrong = [value] * self.n, range(self.n)
             return True, value
+        self.values, self.wrong = value, errors
+        if not errors:
+            return False, value
         md = self.metadata
-        info = {
-            "engine_uuid": md["engine_uuid"],
-            "engine_id": md["engine_id"],
-            "method": "apply",
-        }
-        self._outcomes = [
-            (False, v) if ok else (True, _remote_error(v, info)) for ok, v in value
-        ]
-        errors = [
-            (e.ename, e.evalue, e.traceback, e.engine_info)
-            for failed, e in self._outcomes
-            if failed
-        ]
-        if errors:
-            return True, error.CompositeError("one or more calls failed", errors)
-        return False, [v for _, v in self._outcomes]
-
-
-def _remote_error(content: dict[str, Any], info: dict[str, Any]) -> error.RemoteError:
-    return error.unwrap_exception({**content, "engine_info": info})
+        where = {key: md[key] for key in ("engine_uuid", "engine_id")}
+        elist: list[error.ErrorTuple] = []
+        for i, content in errors.items():
+            info = {**where, "method": "apply"}
+            e = value[i] = error.unwrap_exception({**content, "engine_info": info})
+            elist.append((e.ename, e.evalue, e.traceback, e.engine_info))
+        return True, error.CompositeError("one or more calls failed", elist)
 
 
 class _Stream:
@@ -421,7 +419,7 @@ class LazyMapIterator:
         if room is not None:
             room.release()
         if isinstance(message, ChunkMessage):
-            return iter(message.outcomes)
+            return message.outcomes()
         value = message.value()
         return iter([(message.failed, value)])
 
@@ -580,13 +578,15 @@ class GrowingMapResult(AsyncMapResult):
 
     def _with_errors(self) -> Any:
         """The items, with errors in the places of those that failed."""
-        values = [v for child in self._children for _, v in child.outcomes]
+        for child in self._children:
+            child.value()
+        values = list(chain.from_iterable([c.values for c in self._children]))
         return values + [self._stopped] * (self._n - len(values))
 
     def _items(self, child: Any) -> Iterator[Any]:
         if not child.done:
             self._client._wait_requests([child.request], None)
-        for failed, value in child.outcomes:
+        for failed, value in child.outcomes():
             if failed and not self._return_exceptions:
                 raise value
             yield value
