@@ -41,6 +41,7 @@ struct link_state {
     struct net_sock *sock;
     int fd;
     bool dirty;
+    bool used;             // has somebody to connect to
     bool up;               // the connection is there
     bool gave_up;          // it was not for DOWN_MAX_US
     int64_t down_since_us; // if not up; 0: before the hub has answered
@@ -109,7 +110,9 @@ struct rh_client {
     int watch_fd;              // epoll of the links' monitors
     bool link_news;            // the monitors have something to say
     bool stale;                // notifications may have been missed
+    int64_t look_again_us;     // when to take them for missed anyway; 0: never
     struct rh_request *resync; // the question what was missed, or NULL
+    uint64_t resync_version;   // of the engines when it was asked
     struct session *checker;
     struct ledger ledger;
     struct moment now; // of the last drain

@@ -71,7 +71,10 @@ resync(struct rh_client *self)
     rh_error err;
 
     if (req && (request_state(req) & RH_DONE)) {
-        if (req->reply && req->status == RH_STATUS_OK)
+        // An answer that a notification has overtaken is too old.
+        if (self->ledger.version != self->resync_version)
+            self->stale = true;
+        else if (req->reply && req->status == RH_STATUS_OK)
             ledger_resync(&self->ledger, msg_part(req->reply, MSG_CONTENT),
                           self->now, &err);
         else if (req->failure == FAIL_LOST)
@@ -80,7 +83,14 @@ resync(struct rh_client *self)
         client_drop_handle(req);
         request_unref(&req);
     }
+    if (self->look_again_us && self->look_again_us <= self->now.mono_us) {
+        self->look_again_us = 0;
+        self->stale = true;
+    } else if (self->look_again_us) {
+        soonest(&self->due_us, self->look_again_us);
+    }
     if (self->stale && !self->resync && self->link[LINK_QUERY].up) {
+        self->resync_version = self->ledger.version;
         self->resync = client_ask(self, "connection_request");
         self->stale = !self->resync;
     }

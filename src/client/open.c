@@ -21,7 +21,8 @@
 #include "wire/scan.h"
 
 #define DEFAULT_TIMEOUT_MS 10000
-#define SUBSCRIBE_US 1000000
+#define LINKS_US 1000000
+#define LOOK_AGAIN_US 1000000
 #define DEFAULT_LINGER_MS 1000
 
 /* Names as in the connection file.  ORDER: subscriptions before the rest. */
@@ -242,6 +243,7 @@ connect_link(struct rh_client *self, size_t i, const char *given,
         return rh_fail(err, RH_ENET, "no descriptor for %s", plan[i].name);
     if (!given && !port && plan[i].link == LINK_BROADCAST)
         return 0; // controllers before 7.0 have none
+    link->used = true;
     rc = watch_link(self, link, err);
     if (rc < 0 || given)
         return rc < 0 ? rc : net_connect(link->sock, given, err);
@@ -340,18 +342,26 @@ no_answer(const struct rh_client *self, rh_error *err)
                    self->conn.interface, self->conn.port[PORT_REGISTRATION]);
 }
 
-/* What is published before a subscription has arrived is lost: give the two
- * connections a moment.  Sending anything takes longer than subscribing.
+static bool
+all_up(const struct rh_client *self)
+{
+    for (int i = 0; i < N_LINKS; i++)
+        if (self->link[i].used && !self->link[i].up)
+            return false;
+    return true;
+}
+
+/* Give the other connections a moment: what is published before a subscription
+ * has arrived is lost, and what is sent before a connection is there leaves
+ * only when somebody waits.
  */
 static void
-await_subscriptions(struct rh_client *self)
+await_links(struct rh_client *self)
 {
-    const struct link_state *notes = &self->link[LINK_NOTIFICATION];
-    const struct link_state *iopub = &self->link[LINK_IOPUB];
-    int64_t until_us = clock_mono_us() + SUBSCRIBE_US;
+    int64_t until_us = clock_mono_us() + LINKS_US;
     bool polling = false;
 
-    while (!(notes->up && iopub->up) && clock_mono_us() < until_us)
+    while (!all_up(self) && clock_mono_us() < until_us)
         if (client_poll(self, self->waiter_fd, &polling, until_us) < 0)
             return; // a signal: whoever wants it will look
 }
@@ -398,7 +408,10 @@ client_meet(struct rh_client *self, struct rh_request *hello, int timeout_ms,
         for (int i = 0; i < N_LINKS; i++)
             self->link[i].down_since_us = self->now.mono_us;
         client_catch_up(self);
-        await_subscriptions(self);
+        await_links(self);
+        // Who came between the hub's answer and our subscription was missed,
+        // and when a subscription takes effect nobody says: ask once more.
+        self->look_again_us = self->now.mono_us + LOOK_AGAIN_US;
     }
     pthread_mutex_unlock(&self->lock);
     return rc;

@@ -251,8 +251,10 @@ def test_events(driver, engines, wait_until):
     def engine_events():
         return [e[1] for e in driver.events if e[0] == "engines"]
 
-    joined = [pair[1] for j, _ in engine_events() for pair in j]
-    assert set(engines) == set(joined)
+    def joined():
+        return {pair[1] for j, _ in engine_events() for pair in j}
+
+    wait_until(lambda: set(engines) == joined(), what="all engines joined")
     process = next(iter(engines.values()))
     process.kill()
     wait_until(lambda: any(left for _, left in engine_events()), what="engine left")

@@ -22,6 +22,7 @@ set_up(void **state)
     (void)state;
     fake_open(&fake);
     assert_int_equal(rh_client_open(&client, fake.json, NULL, &err), 0);
+    client->look_again_us = 0; // it would disturb those who count requests
     return 0;
 }
 
@@ -213,6 +214,20 @@ test_the_death_of_an_engine(void **state)
     version = rh_client_engines_version(client);
     assert_int_equal(rh_client_wait_engines(client, version, 1, &err),
                      RH_ETIMEDOUT);
+}
+
+/* Its registration was published before the subscription took effect. */
+static void
+test_an_engine_that_came_unnoticed(void **state)
+{
+    uint64_t version = rh_client_engines_version(client);
+
+    (void)state;
+    fake.engines = "{\"0\": \"U0\", \"1\": \"U1\", \"2\": \"U2\", "
+                   "\"3\": \"U3\"}";
+    client->look_again_us = 1;
+    assert_int_equal(rh_client_wait_engines(client, version, WAIT_MS, &err), 0);
+    assert_int_equal(rh_client_engines(client, NULL, 0), FAKE_ENGINES + 1);
 }
 
 static void
@@ -681,6 +696,7 @@ main(void)
         TEST(test_a_wait_of_zero_looks),
         TEST(test_results_nobody_wants_are_let_go),
         TEST(test_the_death_of_an_engine),
+        TEST(test_an_engine_that_came_unnoticed),
         TEST(test_the_end_of_the_controller),
         TEST(test_a_broken_connection),
         TEST(test_a_controller_that_stays_away),

@@ -46,8 +46,8 @@ struct fake {
     pthread_t thread;
     atomic_bool stop;
     atomic_uint n_served;
-    const char *engines; // JSON, as in a connection_reply
-    char json[2048];     // the connection file
+    _Atomic(const char *) engines; // JSON, as in a connection_reply
+    char json[2048];               // the connection file
 };
 
 static inline void
@@ -133,9 +133,11 @@ fake_work(struct fake *self, enum fake_sock s, struct msg *m)
 
     if (fake_says(m, "goodbye"))
         fake_notify(self, "shutdown_notification", "{\"status\": \"ok\"}");
-    if (fake_says(m, "leave"))
+    if (fake_says(m, "leave")) {
+        self->engines = "{\"0\": \"U0\", \"2\": \"U2\"}";
         fake_notify(self, "unregistration_notification",
                     "{\"id\": 1, \"uuid\": \"U1\"}");
+    }
     if (fake_says(m, "drop") || fake_says(m, "leave")
         || fake_says(m, "goodbye"))
         return;
@@ -164,7 +166,7 @@ fake_introduce(struct fake *self, enum fake_sock s, struct msg *m)
     char content[512];
 
     snprintf(content, sizeof(content), "{\"status\": \"ok\", \"engines\": %s}",
-             self->engines);
+             atomic_load(&self->engines));
     fake_answer(self, s, m, content);
 }
 
