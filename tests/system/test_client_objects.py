@@ -116,6 +116,22 @@ def test_classes_typed_in(rc, typed):
     ] * len(rc)
 
 
+def test_objects_of_classes_typed_in(cluster, rc, typed, monkeypatch):
+    """Pickle sends them by name; the error says what to do."""
+    main = __import__("__main__")
+    monkeypatch.setattr(main, "Point", typed["Point"], raising=False)
+    point, call = typed["Point"](3), interactive("f = lambda p: p.hello()", "f")
+    rc[:].clear(block=True)
+    with pytest.raises(ipp.RemoteError, match="AttributeError") as e:
+        rc[0].apply_sync(call, point)
+    if cluster.kind == "peer":
+        return  # nor can it be sent this class without cloudpickle
+    assert "push it first" in e.value.evalue and "Point" in e.value.evalue
+    rc[:].push({"Point": typed["Point"]}, block=True)
+    assert rc[0].apply_sync(call, point) == "hello 3 m"
+    assert rc[0].apply_sync(point.hello) == "hello 3 m"
+
+
 def every_array():
     yield numpy.array(3.5)
     yield numpy.zeros((0, 3))

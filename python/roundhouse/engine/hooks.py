@@ -125,7 +125,15 @@ class Hooks:
         io.TextIOBase.register(type(sys.stdout))
 
     def apply(self, buffers: Any) -> Any:
-        f, args, kwargs = unpack_apply_message(buffers, self.user_ns, False)
+        try:
+            f, args, kwargs = unpack_apply_message(buffers, self.user_ns, False)
+        except AttributeError as e:
+            if "<module '__main__'" not in str(e):
+                raise
+            raise AttributeError(
+                f"{e}: objects of a class that was typed in need the class here; "
+                "push it first, or send by value after view.use_cloudpickle()"
+            ) from e
         buffers.clear()
         self._f.cell_contents = f
         self._args.cell_contents = args
