@@ -167,25 +167,14 @@ on_broadcast_reply(struct relay *self, struct msg *m)
         complain_of(self, "broadcast reply dropped", m, rc, &err);
 }
 
-/* [topic, MSG].  The hub has no use for busy and idle, which are two thirds of
- * all output messages, nor for what has no topic (the welcome of a newer
- * kernel).
+/* [topic, MSG].  The hub has no use for what has no topic (the welcome of a
+ * newer kernel).  It needs idle to know that output is complete; calls that
+ * print nothing do not say it.
  */
-static bool
-is_for_hub(const struct msg *m)
-{
-    const struct span tail = SPAN_LIT(".status");
-    struct span topic = m->frame[0];
-
-    return m->i_delim >= 1
-           && (topic.n < tail.n
-               || memcmp(topic.p + topic.n - tail.n, tail.p, tail.n) != 0);
-}
-
 static void
 on_output(struct relay *self, struct msg *m)
 {
-    if (is_for_hub(m))
+    if (m->i_delim >= 1)
         feed_copy(&self->feed, HUB_IOPUB, m, self->now);
     (void)net_send(self->sock.iopub_out, NULL, 0, m, 0, NULL);
 }

@@ -61,7 +61,8 @@ hub_new(struct hub **out, const struct hub_config *config,
     list_init(&self->unassigned);
     list_init(&self->pending);
     list_init(&self->done);
-    list_init(&self->watches);
+    for (int kind = 0; kind < N_WATCH_KINDS; kind++)
+        list_init(&self->watches[kind]);
     list_init(&self->ripe);
     heap_init(&self->due);
     rc = sender_init(&self->sender, config->session, config->session_id,
@@ -231,7 +232,7 @@ check_tasks(const struct hub *self, const struct list *list,
         must(t->state == state);
         must(task_get(self, task_id(t)) == t);
         must(!t->stranded || state == TASK_DONE);
-        must(state != TASK_DONE || list_empty(&t->watches));
+        must(state != TASK_DONE || !t->output_done || list_empty(&t->watches));
         *n_watches += watches_count(&t->watches);
         for (size_t i = 0; i < t->n_link; i++)
             *n_links += t->link[i].shelf != SHELF_NONE;
@@ -262,7 +263,9 @@ hub_check(const struct hub *self)
     must(check_tasks(self, &self->done, TASK_DONE, &in_tasks, &n_watches)
          == self->n_done);
     must(n_watches == self->n_watches);
-    must(watches_count(&self->watches) == self->n_watches);
+    must(watches_count(&self->watches[WATCH_RESULT])
+             + watches_count(&self->watches[WATCH_OUTPUT])
+         == self->n_watches);
     must(self->tasks.n
          == self->n_unassigned + self->n_pending_task + self->n_done);
     must(in_engines == in_tasks);

@@ -64,8 +64,9 @@ struct link {
 struct task {
     struct list node; // hub->unassigned, ->pending or ->done
     enum task_state state;
-    bool stranded; // DONE for lack of its engine: a real reply still counts
-    struct list watches; // requests that wait until it is done
+    bool stranded;    // DONE for lack of its engine: a real reply still counts
+    bool output_done; // nothing more is printed: idle, or never ran
+    struct list watches; // requests that wait for it
     size_t n_link;
     struct link *link; // behind msg_id
     size_t n_msg_id;
@@ -77,6 +78,11 @@ task_id(const struct task *t)
 {
     return span_of(t->msg_id, t->n_msg_id);
 }
+
+/* What a request waits for: that a task is done, or that the output of one
+ * that is done is here, which takes another way than its reply.
+ */
+enum watch_kind { WATCH_RESULT, WATCH_OUTPUT, N_WATCH_KINDS };
 
 struct hub {
     struct hub_port port;
@@ -102,8 +108,8 @@ struct hub {
     struct list unassigned, pending, done; // done: oldest first
     size_t n_unassigned, n_pending_task, n_done;
 
-    struct list watches; // requests that wait, by the time they give up
-    struct list ripe;    // those among them whose task is done
+    struct list watches[N_WATCH_KINDS]; // requests that wait, oldest first
+    struct list ripe; // those among them that need not wait any more
     size_t n_watches, n_watched_bytes;
 };
 
@@ -197,13 +203,12 @@ void hub_serve_again(struct hub *self, struct msg *m, bool final, int64_t now,
 
 /* ---- watch.c ---------------------------------------------------------- */
 
-#define WATCH_MS 30000 // how long a request waits for one task
-
-/* Keep a request until a task, which is not done, is.  False: it has waited
- * long enough, or there is no room; it has to be answered now.
+/* Keep a request until a task is done, or its output if it is done already.
+ * False: it has waited long enough, or there is no room; it has to be answered
+ * now.
  */
 bool watch_keep(struct hub *self, const struct request *req, struct task *t);
-/* The task is done or forgotten: hub_tick serves who waited for it. */
+/* Something happened to the task: hub_tick serves who waited for it. */
 void watch_wake(struct hub *self, struct task *t);
 /* Serve what is ripe; returns when the next one gives up. */
 int64_t watch_tick(struct hub *self, int64_t now, int64_t wall_us);

@@ -6,15 +6,21 @@
  * apart without.
  */
 #include <jansson.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "hub/private.h"
+
+/* What the client is ready to wait for: docs/protocol/extensions.md, section 6
+ */
+enum patience { NOTHING, OUTPUT, RESULT };
 
 struct answer {
     struct reply *rep;
     struct buf pending, completed, records;
     bool status_only;
-    struct task *waits_for; // one of those pending that the hub follows
+    enum patience patience;
+    struct task *waits_for; // worth waiting for, by that
     struct span id;         // asked for just now
     bool done;              // the hub knows that it finished
     struct fault *fault;
@@ -124,9 +130,11 @@ look_up(struct hub *self, struct answer *a)
     int rc;
 
     a->done = t && t->state == TASK_DONE;
+    if (a->done && !t->output_done && a->patience != NOTHING)
+        a->waits_for = t;
     if (t && (a->status_only || !a->done)) {
         add_id(a->done ? &a->completed : &a->pending, a->id);
-        if (!a->done)
+        if (!a->done && a->patience == RESULT)
             a->waits_for = t;
         if (a->status_only)
             return 0;
@@ -157,13 +165,18 @@ add_lists(struct buf *out, const struct answer *a)
         out->failed = true;
 }
 
-/* docs/protocol/extensions.md, section 6 */
-static bool
-wants_to_wait(const struct request *req)
+static enum patience
+patience_of(const struct request *req)
 {
     const json_t *ours = json_object_get(req->content, "roundhouse");
+    const json_t *wait = json_object_get(ours, "wait");
 
-    return json_is_true(json_object_get(ours, "wait"));
+    if (json_is_true(wait))
+        return RESULT;
+    return json_is_string(wait)
+                   && strcmp(json_string_value(wait), "output") == 0
+               ? OUTPUT
+               : NOTHING;
 }
 
 int
@@ -173,6 +186,7 @@ hub_on_result(struct hub *self, const struct request *req, struct reply *rep,
     struct answer a = {
         .rep = rep,
         .status_only = content_flag(req, "status_only"),
+        .patience = patience_of(req),
         .fault = fault,
     };
     struct span *id;
@@ -186,8 +200,7 @@ hub_on_result(struct hub *self, const struct request *req, struct reply *rep,
         a.id = id[i];
         rc = look_up(self, &a);
     }
-    rep->kept = rc == 0 && a.waits_for && wants_to_wait(req)
-                && watch_keep(self, req, a.waits_for);
+    rep->kept = rc == 0 && a.waits_for && watch_keep(self, req, a.waits_for);
     if (rc == 0)
         add_lists(&rep->content, &a);
     if (rc == 0 && req->final)

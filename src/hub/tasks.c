@@ -122,6 +122,8 @@ task_finish(struct hub *self, struct task *t, bool counted)
             continue;
         link_move(link, counted ? link->engine : NULL, SHELF_COMPLETED);
     }
+    if (!counted) // no engine worked on it, or none that is left
+        t->output_done = true;
     // Again at the end of the list if it was done before (a late reply).
     set_state(self, t, TASK_DONE);
     watch_wake(self, t);

@@ -199,6 +199,7 @@ hub_on_assigned(struct hub *self, struct span msg_id, struct span uuid)
         return;
     if (e && e->state != ENGINE_PENDING)
         task_put(self, t, 0, e, SHELF_TASKS);
+    t->output_done = false; // if it was tried before, that does not count
     record_init(&change);
     change.engine_uuid = uuid;
     save(self, msg_id, &change);
@@ -229,6 +230,7 @@ struct verdict {
     struct span msg_id; // of the request
     struct span engine; // uuid, or empty
     int64_t started_us;
+    bool quiet; // nothing was printed, and no idle comes
 };
 
 /* A string of the metadata; empty if it is none.  Uuids, ids and dates need
@@ -253,17 +255,21 @@ read_reply(const struct event *ev, struct verdict *v, rh_error *err)
     struct scan_field f[] = {{.key = "engine"},
                              {.key = "started"},
                              {.key = "is_coalescing"},
-                             {.key = "original_msg_id"}};
+                             {.key = "original_msg_id"},
+                             {.key = "roundhouse"}};
+    struct scan_field ours = {.key = "quiet"};
     bool coalescing = false;
     int rc = scan_header(msg_part(ev->m, MSG_PARENT), &parent, err);
 
     if (rc == 0)
-        rc = scan_object(msg_part(ev->m, MSG_METADATA), f, 4, err);
+        rc = scan_object(msg_part(ev->m, MSG_METADATA), f, 5, err);
     if (rc < 0)
         return rc;
     v->msg_id = parent.msg_id;
     v->engine = plain(f[0].value);
     v->started_us = date_or(plain(f[1].value), RECORD_NO_DATE);
+    v->quiet = f[4].value.n > 0 && scan_object(f[4].value, &ours, 1, NULL) == 0
+               && scan_bool(ours.value, &v->quiet) == 0 && v->quiet;
     // The coalesced reply has the last engine's parent: "<id>_<U>".
     if (ev->kind == HUB_OUTBCAST && scan_bool(f[2].value, &coalescing) == 0
         && coalescing && plain(f[3].value).n > 0)
@@ -337,6 +343,9 @@ on_reply(struct hub *self, const struct event *ev)
         && e->state != ENGINE_PENDING)
         link_move(&t->link[0], e, SHELF_COMPLETED);
     t->stranded = false;
+    // The shares of a coalescing broadcast are not told apart.
+    if (v.quiet || t->n_link != 1)
+        t->output_done = true;
     task_finish(self, t, counted);
 }
 
@@ -391,8 +400,8 @@ take_error(struct record *change, struct span content, struct buf *scratch)
         change->error = content;
 }
 
-/* Output that is recorded.  Everything else on iopub (status, data_message,
- * comm_open, clear_output, ...) is legal and not the hub's business.
+/* Output that is recorded.  Everything else on iopub (data_message, comm_open,
+ * clear_output, ...) is legal and not the hub's business.
  */
 // clang-format off
 static const struct {
@@ -424,6 +433,26 @@ recorded_id(const struct hub *self, const struct event *ev, struct span msg_id)
         || !span_eq(span_of(whole.p + whole.n + 1, uuid.n), uuid))
         return msg_id;
     return task_get(self, whole) ? whole : msg_id;
+}
+
+/* An engine that has gone idle has published all of a task's output. */
+static void
+take_status(struct hub *self, const struct event *ev)
+{
+    struct scan_field state = {.key = "execution_state"};
+    struct header_view parent;
+    struct task *t;
+
+    if (scan_object(msg_part(ev->m, MSG_CONTENT), &state, 1, NULL) < 0
+        || !span_is(plain(state.value), "idle")
+        || scan_header(msg_part(ev->m, MSG_PARENT), &parent, NULL) < 0)
+        return;
+    t = task_get(self, parent.msg_id);
+    if (!t)
+        return;
+    t->output_done = true;
+    if (t->state == TASK_DONE)
+        watch_wake(self, t);
 }
 
 static void
@@ -460,6 +489,10 @@ on_iopub(struct hub *self, const struct event *ev)
 {
     struct engine *e;
 
+    if (span_is(ev->header.msg_type, "status")) {
+        take_status(self, ev);
+        return;
+    }
     if (!span_is(ev->header.msg_type, "shutdown_reply")) {
         record_output(self, ev);
         return;
@@ -467,22 +500,6 @@ on_iopub(struct hub *self, const struct event *ev)
     e = engine_by_uuid(self, ev->header.session);
     if (e)
         engine_lose(self, e, "it was shut down", ev->now, ev->wall_us);
-}
-
-/* Busy and idle are most of iopub and change nothing here: not even worth
- * checking their signature.
- */
-static bool
-is_status(enum hub_kind kind, const struct msg *m)
-{
-    static const char tail[] = ".status";
-    const size_t n = sizeof(tail) - 1;
-    struct span topic;
-
-    if (kind != HUB_IOPUB || m->n == 0)
-        return false;
-    topic = m->frame[0];
-    return topic.n >= n && memcmp(topic.p + topic.n - n, tail, n) == 0;
 }
 
 /* ---- entry ------------------------------------------------------------ */
@@ -528,8 +545,6 @@ hub_on_traffic(struct hub *self, enum hub_kind kind, struct msg *m, int64_t now,
     struct event ev = {.kind = kind, .m = m, .now = now, .wall_us = wall_us};
     rh_error err = {0};
 
-    if (is_status(kind, m))
-        return;
     if (admit(self, &ev, &err) < 0) {
         hub_log(self, LOG_WARN, "%s message dropped: %s", intakes[kind].name,
                 err.text);

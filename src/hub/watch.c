@@ -8,8 +8,9 @@
  * says what is true then.  One request waits for one task at a time, for the
  * others of its ids after that.
  *
- * Every watch is in hub->watches, oldest first, and besides that on a task
- * that is not done or in hub->ripe.  What is ripe is served by hub_tick.
+ * Every watch is in one of hub->watches, oldest first, and besides that on a
+ * task, which is not done or whose output is not, or in hub->ripe.  What is
+ * ripe is served by hub_tick.
  */
 #include "base/mem.h"
 #include "hub/private.h"
@@ -17,9 +18,15 @@
 #define MAX_WATCHES 16384
 #define MAX_WATCHED_BYTES ((size_t)64 << 20)
 
+// How long a request waits for one task at most.
+static const int64_t patience_ms[N_WATCH_KINDS] = {
+    [WATCH_RESULT] = 30000,
+    [WATCH_OUTPUT] = 1000, // its engine may be gone
+};
+
 struct watch {
     struct list node; // on a task, or in hub->ripe
-    struct list age;  // in hub->watches
+    struct list age;  // in hub->watches[kind]
     struct msg *m;
     size_t n_bytes;
     int64_t until;
@@ -38,6 +45,8 @@ size_of(const struct msg *m)
 bool
 watch_keep(struct hub *self, const struct request *req, struct task *t)
 {
+    const enum watch_kind kind =
+        t->state == TASK_DONE ? WATCH_OUTPUT : WATCH_RESULT;
     const size_t n = size_of(req->m);
     struct watch *w;
 
@@ -47,9 +56,9 @@ watch_keep(struct hub *self, const struct request *req, struct task *t)
         return false;
     w->m = msg_ref(req->m);
     w->n_bytes = n;
-    w->until = req->now + WATCH_MS;
+    w->until = req->now + patience_ms[kind];
     list_append(&t->watches, &w->node);
-    list_append(&self->watches, &w->age);
+    list_append(&self->watches[kind], &w->age);
     self->n_watches++;
     self->n_watched_bytes += n;
     return true;
@@ -90,14 +99,14 @@ serve(struct hub *self, struct watch *w, bool final, int64_t now,
     msg_unref(&m);
 }
 
-int64_t
-watch_tick(struct hub *self, int64_t now, int64_t wall_us)
+/* Serve those of one kind whose time is over; returns the next one's. */
+static int64_t
+give_up(struct hub *self, enum watch_kind kind, int64_t now, int64_t wall_us)
 {
-    while (!list_empty(&self->ripe))
-        serve(self, LIST_ENTRY(self->ripe.next, struct watch, node), false, now,
-              wall_us);
-    while (!list_empty(&self->watches)) {
-        struct watch *w = LIST_ENTRY(self->watches.next, struct watch, age);
+    struct list *list = &self->watches[kind];
+
+    while (!list_empty(list)) {
+        struct watch *w = LIST_ENTRY(list->next, struct watch, age);
 
         if (w->until > now)
             return w->until;
@@ -106,15 +115,29 @@ watch_tick(struct hub *self, int64_t now, int64_t wall_us)
     return INT64_MAX;
 }
 
+int64_t
+watch_tick(struct hub *self, int64_t now, int64_t wall_us)
+{
+    int64_t result, output;
+
+    while (!list_empty(&self->ripe))
+        serve(self, LIST_ENTRY(self->ripe.next, struct watch, node), false, now,
+              wall_us);
+    result = give_up(self, WATCH_RESULT, now, wall_us);
+    output = give_up(self, WATCH_OUTPUT, now, wall_us);
+    return result < output ? result : output;
+}
+
 void
 watches_free(struct hub *self)
 {
-    while (!list_empty(&self->watches)) {
-        struct msg *m =
-            take(self, LIST_ENTRY(self->watches.next, struct watch, age));
+    for (int kind = 0; kind < N_WATCH_KINDS; kind++)
+        while (!list_empty(&self->watches[kind])) {
+            struct msg *m = take(
+                self, LIST_ENTRY(self->watches[kind].next, struct watch, age));
 
-        msg_unref(&m);
-    }
+            msg_unref(&m);
+        }
 }
 
 size_t

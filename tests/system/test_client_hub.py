@@ -122,6 +122,22 @@ def test_execute_from_another_client(rc, cluster, wait_until):
     wait_until(lambda: other.get_result(ar.msg_id, block=True).stdout == "said\n")
     got = other.get_result(ar.msg_id)
     assert repr(got.get(60)) == repr(ar.get())
+    assert got.stdout == "said\n"
+
+
+def test_output_of_another_clients_task_is_complete(rc, cluster, wait_until):
+    """It goes to the hub on another way than the reply."""
+    if cluster.kind == "peer":
+        pytest.skip("its hub tells what it has")
+    other = cluster.client()
+    for k in range(20):
+        code = f"import time; time.sleep(.005); print({k}); print({k} + 1)"
+        ar = rc[k % 2].execute(code)
+        known_to_hub(other, ar.msg_ids, wait_until)
+        waited = other.get_result(ar.msg_id)
+        assert waited.wait(60) and waited.stdout == f"{k}\n{k + 1}\n"
+        ar.get(60)
+        assert other.get_result(ar.msg_id).stdout == waited.stdout
 
 
 def test_status_and_history(rc, wait_until):

@@ -21,9 +21,8 @@ def run_one_task(controller, start_process, wait_until) -> str:
         )
         assert task.get(PATIENCE) == [1, 2]
         (msg_id,) = task.msg_ids
-        wait_until(
-            lambda: rc.db_query({"msg_id": msg_id}, keys="completed")[0]["completed"]
-        )
+        keys = ["completed", "stdout"]  # which take different ways
+        wait_until(lambda: all(rc.db_query({"msg_id": msg_id}, keys)[0].values()))
     return msg_id
 
 

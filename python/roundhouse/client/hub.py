@@ -206,7 +206,13 @@ def fill_from_hub(self: Client, messages: Sequence[HubMessage]) -> None:
             ids = [i for i in ids if i in completed]
             if not ids:
                 return
-        content = {"msg_ids": ids, "status_only": False}
+        # Our hub answers at once about what still runs, but waits for the last
+        # output of what is done.
+        content = {
+            "msg_ids": ids,
+            "status_only": False,
+            "roundhouse": {"wait": "output"},
+        }
         _fill(messages, *self._query("result_request", content))
     except error.RemoteError as e:
         if len(messages) > 1:

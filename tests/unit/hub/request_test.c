@@ -387,9 +387,9 @@ test_result_buffers_are_in_sorted_order(void **state)
     world_close(&w);
 }
 
-/* Asks for ids, ready to wait; returns how many replies came at once. */
+/* Asks for ids, ready to wait for 'wait'; how many replies came at once. */
 static int
-ask_waiting(struct world *w, const char *ids)
+ask_waiting(struct world *w, const char *ids, const char *wait)
 {
     const int before = w->replies.total;
     char content[128];
@@ -397,8 +397,8 @@ ask_waiting(struct world *w, const char *ids)
 
     (void)snprintf(content, sizeof(content),
                    "{\"msg_ids\": %s, \"status_only\": true, "
-                   "\"roundhouse\": {\"wait\": true}}",
-                   ids);
+                   "\"roundhouse\": {\"wait\": %s}}",
+                   ids, wait);
     m = make(w, (struct parts){.from = &w->client,
                                .ident = {"cid"},
                                .type = "result_request",
@@ -419,6 +419,13 @@ assert_last_reply(struct world *w, const char *content)
 }
 
 static void
+goes_idle(struct world *w, int engine, struct msg *request)
+{
+    output_of(w, engine, request, "status", "{\"execution_state\": \"busy\"}");
+    output_of(w, engine, request, "status", "{\"execution_state\": \"idle\"}");
+}
+
+static void
 test_requests_that_wait(void **state)
 {
     struct world w;
@@ -426,25 +433,70 @@ test_requests_that_wait(void **state)
 
     (void)state;
     open_busy(&w);
-    // Nothing to wait for.
-    assert_int_equal(ask_waiting(&w, "[\"m1\"]"), 1);
-    assert_last_reply(&w, "{\"status\": \"ok\", \"pending\": [], "
-                          "\"completed\": [\"m1\"]}");
-    assert_int_equal(ask_waiting(&w, "[\"m1\", \"nope\"]"), 1);
-    // One reply, when both are done, and nothing before.
     m = mux_request(&w, 1, "m5");
     t = mux_request(&w, 1, "m6");
-    assert_int_equal(ask_waiting(&w, "[\"m5\", \"m6\"]"), 0);
-    assert_int_equal(ask_waiting(&w, "[\"m5\"]"), 0);
+    assert_int_equal(ask_waiting(&w, "[\"m5\", \"m6\"]", "true"), 0);
+    assert_int_equal(ask_waiting(&w, "[\"m5\"]", "true"), 0);
+    assert_int_equal(ask_waiting(&w, "[\"m5\"]", "false"), 1);
+    assert_int_equal(ask_waiting(&w, "[\"m5\"]", "\"output\""), 1);
     hub_check(w.hub);
+    // One reply, when both are done with all their output, and none before.
     reply_to(&w, HUB_OUT, 1, t, "value");
+    goes_idle(&w, 1, t);
     pass(&w, 20000);
     assert_int_equal(w.replies.total, 4); // with those of open_busy
     reply_to(&w, HUB_OUT, 1, m, "value");
     pass(&w, 0);
-    assert_int_equal(w.replies.total, 6);
+    assert_int_equal(w.replies.total, 4);
+    assert_int_equal(ask_waiting(&w, "[\"m5\"]", "\"output\""), 0);
+    hub_check(w.hub);
+    goes_idle(&w, 1, m);
+    pass(&w, 0);
+    assert_int_equal(w.replies.total, 7);
+    // Nothing to wait for.
+    assert_int_equal(ask_waiting(&w, "[\"m5\", \"m6\"]", "true"), 1);
+    assert_last_reply(&w, "{\"status\": \"ok\", \"pending\": [], "
+                          "\"completed\": [\"m5\", \"m6\"]}");
+    assert_int_equal(ask_waiting(&w, "[\"m5\", \"nope\"]", "true"), 1);
+    // m1's engine never said that it went idle: not for long.
+    assert_int_equal(ask_waiting(&w, "[\"m1\"]", "true"), 0);
+    pass(&w, 999);
+    assert_int_equal(w.replies.total, 9);
+    pass(&w, 1);
+    assert_last_reply(&w, "{\"status\": \"ok\", \"pending\": [], "
+                          "\"completed\": [\"m1\"], "
+                          "\"roundhouse\": {\"waited\": true}}");
     msg_unref(&m);
     msg_unref(&t);
+    world_close(&w);
+}
+
+static void
+test_quiet_calls_have_no_output_to_wait_for(void **state)
+{
+    struct world w;
+    struct msg *m;
+
+    (void)state;
+    open_busy(&w);
+    m = mux_request(&w, 1, "m5");
+    traffic(&w, HUB_OUT,
+            make(&w, (struct parts){.from = &w.engine[1],
+                                    .ident = {"cid", uuid_of(&w, 1)},
+                                    .type = "apply_reply",
+                                    .parent = m,
+                                    .metadata = "{\"engine\": \"E1\", "
+                                                "\"roundhouse\": "
+                                                "{\"quiet\": true}}",
+                                    .content = "{\"status\": \"ok\"}"}));
+    assert_int_equal(ask_waiting(&w, "[\"m5\"]", "true"), 1);
+    // Nor have calls that no engine will finish.
+    hub_on_engine_lost(w.hub, SPAN_LIT("E0"), "killed", w.now, w.wall);
+    assert_int_equal(ask_waiting(&w, "[\"m2\"]", "true"), 0);
+    pass(&w, 1000);
+    assert_last_reply(&w, "{\"status\": \"ok\", \"pending\": [], "
+                          "\"completed\": [\"m2\"]}");
+    msg_unref(&m);
     world_close(&w);
 }
 
@@ -456,7 +508,7 @@ test_requests_that_wait_too_long(void **state)
 
     (void)state;
     open_busy(&w);
-    assert_int_equal(ask_waiting(&w, "[\"t1\"]"), 0);
+    assert_int_equal(ask_waiting(&w, "[\"t1\"]", "true"), 0);
     pass(&w, 29999);
     assert_int_equal(w.replies.total, 2);
     pass(&w, 1);
@@ -465,7 +517,7 @@ test_requests_that_wait_too_long(void **state)
                           "\"completed\": [], "
                           "\"roundhouse\": {\"waited\": true}}");
     // There is room for many, not for any number; the rest is answered at once.
-    while (n < 20000 && ask_waiting(&w, "[\"t1\"]") == 0)
+    while (n < 20000 && ask_waiting(&w, "[\"t1\"]", "true") == 0)
         n++;
     assert_int_equal(n, 16384);
     hub_check(w.hub);
@@ -473,7 +525,8 @@ test_requests_that_wait_too_long(void **state)
                           "\"completed\": []}");
     pass(&w, 30000);
     assert_int_equal(w.replies.total, 4 + 16384);
-    assert_int_equal(ask_waiting(&w, "[\"t1\"]"), 0); // closed while it waits
+    assert_int_equal(ask_waiting(&w, "[\"t1\"]", "true"),
+                     0); // closed while it waits
     world_close(&w);
 }
 
@@ -898,6 +951,7 @@ main(void)
         cmocka_unit_test(test_results),
         cmocka_unit_test(test_result_buffers_are_in_sorted_order),
         cmocka_unit_test(test_requests_that_wait),
+        cmocka_unit_test(test_quiet_calls_have_no_output_to_wait_for),
         cmocka_unit_test(test_requests_that_wait_too_long),
         cmocka_unit_test(test_purge),
         cmocka_unit_test(test_resubmit),
