@@ -131,6 +131,10 @@ demo: $(STAMP)/installed ## examples/pi: digits of pi on four engines
 bench: $(STAMP)/installed $(PEER)/.installed build/gcc/.built ## measure against ipyparallel and multiprocessing
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) bench/run.py --peer $(abspath $(PEER))/bin/python $(BENCH_ARGS)
 
+.PHONY: profile
+profile: $(STAMP)/installed ## processor time of every thread per task
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) bench/profile.py $(PROFILE_ARGS)
+
 .PHONY: install
 install: build/gcc/.built ## programs, library, headers, man pages to PREFIX
 	DESTDIR="$(DESTDIR)" cmake --install build/gcc --prefix $(PREFIX)
