@@ -503,6 +503,8 @@ def test_broadcast(rc, core):
     assert bv.map_sync(abs, range(-5, 0)) == [5, 4, 3, 2, 1]
     assert bv.map_sync(abs, []) == []
     assert bv.scatter("s", range(4), block=True) == [None] * 3
+    # On the same way as the rest, or what follows could be there first.
+    assert {sent[0] for sent in core.sent[-3:]} == {fake_core.BROADCAST}
     assert bv.gather("s", block=True) is not None
     assert not [k for k in ns(core) if k.startswith("_seq")]
 

@@ -158,15 +158,6 @@ class BroadcastView(DirectView):
         ar._targets = ids
         return self._finish(ar, self._block(block))
 
-    def scatter(self, *args: Any, **kwargs: Any) -> Any:
-        """Spread a sequence; see DirectView.scatter.  Sent one by one."""
-        direct = DirectView(
-            self.client, targets=self.targets, block=self.block, track=self.track
-        )
-        ar = direct.scatter(*args, **kwargs)
-        self.history += direct.history
-        return ar
-
 
 @interactive
 def _broadcast_map(f: Any, *names: str) -> list[Any]:
