@@ -114,7 +114,8 @@ enum rh_channel {
 
 /* With 'release' the bytes are sent from where they are and must not change
  * until it is called: once, from any thread, also when submitting fails.  It
- * must not call the library.  Without, they are copied.
+ * must not call the library, nor wait for anybody who does: the client's lock
+ * may be held.  Without, they are copied.
  */
 typedef struct rh_buffer {
     const void *p;

@@ -12,8 +12,9 @@
  * on until it was drained to the end, nobody polls while a socket is dirty,
  * and who makes one dirty while others are polling drains it himself.
  *
- * The lock is never held while somebody else's code runs (release functions,
- * Python), and never taken in a child of fork.
+ * The lock is never held while somebody else's code runs, and never taken in a
+ * child of fork.  But release functions of buffers are called with it, when a
+ * socket has written them: they must not wait for anybody who calls us.
  */
 #ifndef CLIENT_CLIENT_H
 #define CLIENT_CLIENT_H
