@@ -112,6 +112,23 @@ programs that are not installed (MPI, Slurm, MongoDB).
 """
 
 
+VERSIONS = """\
+## Versions
+
+`tests/compat/test_swap.py` runs one scenario (tasks, namespaces, output, dependencies, broadcasts, the hub's
+queries, deaths, shutdown) with client, controller and engines each ours or ipyparallel's, and once more with
+messages packed as pickle and msgpack, signed with sha512, unsigned, and under CURVE.
+
+| ipyparallel | what works |
+|---|---|
+| 9.1, 8.8 | all eight combinations; part of every run of `make test`. In 8.8 an abort and the requests it names may pass each other, so that step is left out |
+| 7.1 | all combinations, with Python 3.9 on both sides. With Python 3.11 it cannot send functions, not even to itself |
+| 6.3 | its client and engines with our controller, with Python 3.9. It has no broadcasts and no `send_signal`. Its client does not learn that an engine was killed, nor does it with its own controller |
+
+Functions travel as bytecode: client and engines need the same minor version of Python, whoever made them.
+"""
+
+
 def document(
     results: dict[str, dict[str, str]],
     groups: dict[str, dict[str, list[str]]],
