@@ -550,6 +550,7 @@ say_goodbye(struct engine *self)
     msg_unref(&m);
     if (rc < 0)
         log_warn("the hub was not told of the end: %s", err.text);
+    self->alone = lifeline_is_broken(self->lifeline);
     lifeline_close(&self->lifeline, self->reason);
 }
 

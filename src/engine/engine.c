@@ -112,9 +112,28 @@ open_engine(struct engine *self, rh_error *err)
     return rc;
 }
 
+/* Nothing waits for a controller that is gone. */
+static void
+stop_lingering(struct engine *self)
+{
+    struct net_sock *const sock[] = {
+        self->registration, self->control,    self->ping,
+        self->pong,         self->iopub.sock,
+    };
+
+    for (size_t i = 0; i < N_SHELL; i++)
+        if (self->shell[i])
+            net_set_linger(self->shell[i], 0);
+    for (size_t i = 0; i < sizeof(sock) / sizeof(sock[0]); i++)
+        if (sock[i])
+            net_set_linger(sock[i], 0);
+}
+
 static void
 close_engine(struct engine *self)
 {
+    if (self->alone)
+        stop_lingering(self);
     while (!list_empty(&self->backlog)) {
         struct queued *q = LIST_ENTRY(self->backlog.next, struct queued, node);
 

@@ -173,6 +173,15 @@ lifeline_open(const char *url, int port, const char *token, const char *uuid,
     return fd;
 }
 
+bool
+lifeline_is_broken(int fd)
+{
+    char byte; // the controller sends none
+    ssize_t n = fd < 0 ? 1 : recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    return n == 0 || (n < 0 && errno == ECONNRESET);
+}
+
 void
 lifeline_close(int *fd, const char *reason)
 {

@@ -8,6 +8,8 @@
 #ifndef ENGINE_LIFELINE_H
 #define ENGINE_LIFELINE_H
 
+#include <stdbool.h>
+
 #include "base/span.h"
 #include "roundhouse/error.h"
 
@@ -21,6 +23,10 @@ int lifeline_offer(struct span offer, int *port, char *token);
  */
 int lifeline_open(const char *url, int port, const char *token,
                   const char *uuid, int timeout_ms, rh_error *err);
+/* The other end is closed: there is no controller any more.  False if 'fd' is
+ * -1.
+ */
+bool lifeline_is_broken(int fd);
 /* Say why and close; *fd becomes -1.  'reason' NULL: close silently. */
 void lifeline_close(int *fd, const char *reason);
 

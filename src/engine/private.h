@@ -92,6 +92,7 @@ struct engine {
     int term_fd;          // SIGTERM
     struct msg *shutdown; // the request that ends us
     bool restart;         // what it said
+    bool alone; // the controller is gone: nobody takes what is not sent
     int exit_code;
     char reason[64]; // for the lifeline
 

@@ -75,6 +75,20 @@ test_a_long_token_is_refused(void **state)
     }
 }
 
+static void
+test_the_other_end_is_missed(void **state)
+{
+    int fd[2];
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+    assert_false(lifeline_is_broken(-1));
+    assert_false(lifeline_is_broken(fd[0]));
+    close(fd[1]);
+    assert_true(lifeline_is_broken(fd[0]));
+    close(fd[0]);
+}
+
 static int
 listen_here(int *port)
 {
@@ -172,6 +186,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_offers),
         cmocka_unit_test(test_a_long_token_is_refused),
+        cmocka_unit_test(test_the_other_end_is_missed),
         cmocka_unit_test(test_hello_and_goodbye),
         cmocka_unit_test(test_a_forked_child_does_not_hold_it),
         cmocka_unit_test(test_what_cannot_be_reached_is_named),
