@@ -413,7 +413,8 @@ on_connected(struct conn *self)
     int e = 0;
     socklen_t n = sizeof(e);
 
-    if (getsockopt(self->source.fd, SOL_SOCKET, SO_ERROR, &e, &n) < 0 || e)
+    if (getsockopt(self->source.fd, SOL_SOCKET, SO_ERROR, &e, &n) < 0 || e
+        || url_is_itself(self->source.fd))
         return RH_ENET;
     self->phase = CONN_GREETING;
     watch(self, false);

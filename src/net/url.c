@@ -133,3 +133,13 @@ url_port(const struct address *at)
            : at->sa.sa_family == AF_INET6 ? ntohs(in6.sin6_port)
                                           : 0;
 }
+
+bool
+url_is_itself(int fd)
+{
+    struct address here = {.n = sizeof(here.any)}, there = here;
+
+    return getsockname(fd, &here.sa, &here.n) == 0
+           && getpeername(fd, &there.sa, &there.n) == 0 && url_port(&here)
+           && here.n == there.n && memcmp(&here.any, &there.any, here.n) == 0;
+}

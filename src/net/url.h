@@ -26,5 +26,10 @@ int url_resolve(const char *url, bool listen, struct address *out,
 
 /* 0: it has none. */
 unsigned url_port(const struct address *at);
+/* Is a connection one with itself?  The system may give a socket that tries a
+ * port of this machine just that port, if nobody listens there; TCP then
+ * connects it, and who wants to listen there finds the port taken.
+ */
+bool url_is_itself(int fd);
 
 #endif /* NET_URL_H */

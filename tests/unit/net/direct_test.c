@@ -887,6 +887,27 @@ test_addresses_that_are_none(void **state)
 }
 
 static void
+test_a_connection_with_itself(void **state)
+{
+    struct sockaddr_in at;
+    socklen_t n = sizeof(at);
+    int port, listener = listen_at(&port), fd = dial(port), itself;
+
+    (void)state;
+    assert_false(url_is_itself(fd));
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &n), 0);
+    close(fd);
+    at.sin_port = 0;
+    itself = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(itself, (struct sockaddr *)&at, n), 0);
+    assert_int_equal(getsockname(itself, (struct sockaddr *)&at, &n), 0);
+    assert_int_equal(connect(itself, (struct sockaddr *)&at, n), 0);
+    assert_true(url_is_itself(itself));
+    close(itself);
+    close(listener);
+}
+
+static void
 test_one_way_to_meet(void **state)
 {
     struct net_sock *a = open_sock(NET_DEALER, NULL);
@@ -982,6 +1003,7 @@ main(void)
         cmocka_unit_test(test_a_burst_leaves_no_memory_behind),
         cmocka_unit_test(test_ipc),
         cmocka_unit_test(test_addresses_that_are_none),
+        cmocka_unit_test(test_a_connection_with_itself),
         cmocka_unit_test(test_one_way_to_meet),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_out_of_memory_while_serving),
