@@ -340,6 +340,7 @@ def hub_results(c):
         running = c.lv.apply_async(time.sleep, 0.3)
         until(lambda: running.msg_ids[0] in c.rc.hub_history(), "the hub to know it")
         assert other.get_result(running.msg_ids[0]).get(PATIENCE) is None
+        running.get(PATIENCE)
 
 
 class _Closing:
