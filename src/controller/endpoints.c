@@ -135,8 +135,7 @@ bind_at(const struct binder *self, enum side side, struct net_sock *sock,
     char url[1024];
     int rc;
 
-    if ((size_t)snprintf(url, sizeof(url), "%s://%s%c%d", transport, ip,
-                         is_ipc(self, side) ? '-' : ':', port)
+    if ((size_t)snprintf(url, sizeof(url), "%s://%s:%d", transport, ip, port)
         >= sizeof(url))
         return rh_fail(err, RH_EINVAL, "address of more than %zu characters",
                        sizeof(url));
@@ -382,7 +381,7 @@ remove_ipc(const struct connfile *file, int port)
     char path[600];
 
     if (port && strncmp(file->interface, "ipc://", 6) == 0) {
-        snprintf(path, sizeof(path), "%s-%d", file->interface + 6, port);
+        snprintf(path, sizeof(path), "%s:%d", file->interface + 6, port);
         (void)unlink(path);
     }
 }

@@ -98,7 +98,7 @@ connfile_url(const struct connfile *self, int port, char *out, size_t cap,
     host = sep + 3;
     if (strncmp(self->interface, "tcp:", 4) != 0) {
         // A path, which the port only makes distinct.
-        n = snprintf(out, cap, "%s-%d", self->interface, port);
+        n = snprintf(out, cap, "%s:%d", self->interface, port);
     } else {
         if (is_wildcard(host)) {
             choose_host(self->location, chosen, sizeof(chosen));

@@ -320,3 +320,9 @@ def test_tunnel_that_is_refused(start_cluster, fake_ssh):
         OSError, match="me@refused could not be opened: ssh ended with 255"
     ):
         c.client(sshserver="me@refused")
+
+
+def test_ipc_transport(start_cluster):
+    rc = start_cluster(2, "--transport=ipc").rc
+    assert rc[:].apply_sync(len, "abc") == [3, 3]
+    assert rc.load_balanced_view().map_sync(abs, [-1, 2]) == [1, 2]

@@ -465,7 +465,7 @@ test_urls(void **state)
     url_is(&c, "tcp://*", "192.0.2.55", "tcp://192.0.2.55:77");
     url_is(&c, "tcp://*", "no-such-host.invalid",
            "tcp://no-such-host.invalid:77");
-    url_is(&c, "ipc:///run/x", "", "ipc:///run/x-77");
+    url_is(&c, "ipc:///run/x", "", "ipc:///run/x:77");
 
     strcpy(c.interface, "tcp://10.0.0.7");
     assert_int_equal(connfile_url(&c, 77, url, 16, &err), RH_ELIMIT);
