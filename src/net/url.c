@@ -5,7 +5,6 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,10 +31,8 @@ interface_address(const char *name, const char *port, struct address *out)
 {
     struct ifaddrs *all = NULL;
     bool found = false;
-    unsigned number;
 
-    if (sscanf(port, "%u", &number) != 1 || number > 65535
-        || getifaddrs(&all) < 0)
+    if (getifaddrs(&all) < 0)
         return false;
     for (struct ifaddrs *i = all; i && !found; i = i->ifa_next) {
         struct sockaddr_in in;
@@ -44,7 +41,7 @@ interface_address(const char *name, const char *port, struct address *out)
             || strcmp(i->ifa_name, name) != 0)
             continue;
         memcpy(&in, i->ifa_addr, sizeof(in));
-        in.sin_port = htons((uint16_t)number);
+        in.sin_port = htons((uint16_t)strtoul(port, NULL, 10));
         memcpy(&out->any, &in, sizeof(in));
         out->n = sizeof(in);
         found = true;
@@ -68,9 +65,10 @@ look_up(const char *host, const char *port, bool listen, struct address *out,
     if (e != 0) {
         hints.ai_family = AF_INET6;
         if (getaddrinfo(host, port, &hints, &found) != 0) {
-            if (listen && interface_address(host, port, out))
+            if (listen && host && interface_address(host, port, out))
                 return 0;
-            return rh_fail(err, RH_ENET, "%s: %s", host, gai_strerror(e));
+            return rh_fail(err, RH_ENET, "%s: %s", host ? host : "*",
+                           gai_strerror(e));
         }
     }
     memcpy(&out->any, found->ai_addr, found->ai_addrlen);

@@ -886,6 +886,33 @@ test_addresses_that_are_none(void **state)
     net_close(&s);
 }
 
+/* All interfaces, one by its name, a name. */
+static void
+test_places_to_listen_at(void **state)
+{
+    static const char *const good[] = {"tcp://*:*", "tcp://lo:0",
+                                       "tcp://localhost:0"};
+    struct net_sock *s = open_sock(NET_ROUTER, NULL);
+    char url[100];
+    rh_error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+        int port = 0, fd;
+
+        assert_int_equal(net_bind(s, good[i], &port, &err), 0);
+        fd = dial(port);
+        close(fd);
+    }
+    // Longer than a name can be: nobody has to be asked.
+    memset(url, 'x', sizeof(url));
+    memcpy(url, "tcp://", 6);
+    memcpy(url + 80, ":0", 3);
+    assert_int_equal(net_bind(s, url, NULL, &err), RH_ENET);
+    assert_non_null(strstr(err.text, "xxx"));
+    net_close(&s);
+}
+
 static void
 test_a_connection_with_itself(void **state)
 {
@@ -1003,6 +1030,7 @@ main(void)
         cmocka_unit_test(test_a_burst_leaves_no_memory_behind),
         cmocka_unit_test(test_ipc),
         cmocka_unit_test(test_addresses_that_are_none),
+        cmocka_unit_test(test_places_to_listen_at),
         cmocka_unit_test(test_a_connection_with_itself),
         cmocka_unit_test(test_one_way_to_meet),
         cmocka_unit_test(test_out_of_memory),
