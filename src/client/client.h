@@ -137,6 +137,7 @@ struct rh_client {
     bool runner_parked, runner_polling;
     bool runner_deep; // parked without a time limit
     bool had_runner;
+    bool runner_here; // in client_events
     pthread_cond_t runner_cond;
     int runner_fd;      // eventfd: ends the runner's poll
     atomic_bool woken;  // client_wake was called

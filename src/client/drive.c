@@ -83,7 +83,7 @@ client_hurry(struct rh_client *self, struct net_sock *sock)
     bool alone = now_us - self->last_send_us > BURST_US;
 
     self->last_send_us = now_us;
-    if (alone || !self->had_runner || !list_empty(&self->waiters)) {
+    if (alone || !self->runner_here || !list_empty(&self->waiters)) {
         net_flush(sock);
     } else if (!self->burst) {
         self->burst = true;

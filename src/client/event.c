@@ -269,6 +269,18 @@ park(struct rh_client *self, int64_t until_us)
     self->runner_parked = self->runner_deep = false;
 }
 
+/* Send what a burst holds back; until when more of it may be. */
+static int64_t
+end_burst(struct rh_client *self, int64_t now_us, int64_t until_us)
+{
+    if (!self->burst)
+        return until_us;
+    client_flush(self);
+    self->burst = now_us - self->last_send_us <= BURST_US;
+    return self->burst && now_us + BURST_US < until_us ? now_us + BURST_US
+                                                       : until_us;
+}
+
 /* Receive, or keep out of the way. */
 static int
 run_once(struct rh_client *self, int64_t until_us)
@@ -276,13 +288,8 @@ run_once(struct rh_client *self, int64_t until_us)
     int64_t now_us = clock_mono_us();
     int64_t quiet_us = quiet_until(self, now_us);
 
-    if (self->burst) {
-        client_flush(self);
-        self->burst = now_us - self->last_send_us <= BURST_US;
-        if (self->burst && now_us + BURST_US < until_us)
-            until_us = now_us + BURST_US;
-    }
     if (quiet_us) {
+        until_us = end_burst(self, now_us, until_us);
         park(self, quiet_us < until_us ? quiet_us : until_us);
         return 0;
     }
@@ -290,6 +297,8 @@ run_once(struct rh_client *self, int64_t until_us)
     if (!list_empty(&self->ready) || !list_empty(&self->events)
         || atomic_load(&self->woken))
         return 0;
+    // ORDER: catching up may have asked the hub something.
+    until_us = end_burst(self, self->now.mono_us, until_us);
     return client_poll(self, self->runner_fd, &self->runner_polling, until_us);
 }
 
@@ -305,7 +314,7 @@ client_events(struct rh_client *self, struct event *out, size_t cap,
     if (rc < 0)
         return rc;
     pthread_mutex_lock(&self->lock);
-    self->had_runner = true;
+    self->had_runner = self->runner_here = true;
     until_us = timeout_ms < 0 ? INT64_MAX
                               : clock_mono_us() + timeout_ms * (int64_t)1000;
     while (rc == 0) {
@@ -320,6 +329,10 @@ client_events(struct rh_client *self, struct event *out, size_t cap,
             rc = run_once(self, until_us);
         looked = true;
     }
+    // Nobody knows how long the caller is away: nothing may wait for him.
+    if (self->burst && !atomic_load(&self->closed))
+        client_flush(self);
+    self->runner_here = self->burst = false;
     pthread_mutex_unlock(&self->lock);
     return rc < 0 ? rc : (int)n;
 }

@@ -356,7 +356,8 @@ send_locked(struct rh_client *self, struct rh_request *req, struct msg *m,
                    ? rh_fail(err, RH_ENET, "no connection to send on")
                    : rc;
     }
-    self->link[i].dirty = !net_is_level(self->link[i].sock);
+    if (!net_is_level(self->link[i].sock))
+        self->link[i].dirty = true;
     client_hurry(self, self->link[i].sock);
     return 0;
 }

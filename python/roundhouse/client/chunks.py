@@ -252,8 +252,9 @@ class _Feeder:
             while True:
                 if self.limit:
                     self.slots.acquire()
-                if self.room is not None:
-                    self.room.acquire()
+                room = self.room  # hurry() may take it away meanwhile
+                if room is not None:
+                    room.acquire()
                 if not self.feed_one():
                     return
         finally:

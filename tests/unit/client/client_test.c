@@ -467,6 +467,65 @@ test_events_come_without_waiting(void **state)
     assert_int_equal(client->ledger.pending.n, 0);
 }
 
+/* Until the controller has had this many requests. */
+static void
+await_served(unsigned n)
+{
+    for (int i = 0; i < WAIT_MS && atomic_load(&fake.n_served) < n; i++)
+        usleep(1000);
+    assert_true(atomic_load(&fake.n_served) >= n);
+}
+
+/* What the thread that collects events sends itself is not left behind. */
+static void
+test_the_runner_asks_in_a_burst(void **state)
+{
+    unsigned before = atomic_load(&fake.n_served);
+    atomic_uint n_events = 0;
+    pthread_t runner;
+    void *failed;
+
+    (void)state;
+    client->look_again_us = 1;
+    client->last_send_us = INT64_MAX;
+    assert_int_equal(pthread_create(&runner, NULL, collect, &n_events), 0);
+    await_served(before + 1);
+    rh_client_close(client, 0);
+    pthread_join(runner, &failed);
+    assert_null(failed);
+}
+
+/* A callback may take its time. */
+static void
+test_nothing_waits_for_a_runner_that_is_away(void **state)
+{
+    unsigned before = atomic_load(&fake.n_served);
+    struct event event;
+
+    (void)state;
+    assert_int_equal(client_events(client, &event, 1, 0, &err), 0);
+    for (int i = 0; i < 10; i++) {
+        rh_request *req = run("U0", "drop");
+
+        rh_request_release(&req);
+    }
+    await_served(before + 10);
+}
+
+/* Half of what had arrived was read when another thread sends. */
+static void
+test_sending_forgets_no_messages(void **state)
+{
+    struct link_state *link = &client->link[LINK_MUX];
+    rh_request *req;
+
+    (void)state;
+    link->dirty = true;
+    req = run("U0", "fine");
+    assert_true(link->dirty);
+    finish(req);
+}
+
 static void
 test_unwatching(void **state)
 {
@@ -704,6 +763,9 @@ main(void)
         TEST(test_broadcasts),
         TEST(test_many_threads_wait_at_once),
         TEST(test_events_come_without_waiting),
+        TEST(test_the_runner_asks_in_a_burst),
+        TEST(test_nothing_waits_for_a_runner_that_is_away),
+        TEST(test_sending_forgets_no_messages),
         TEST(test_unwatching),
         TEST(test_closing_ends_all_waits),
         TEST(test_signals_interrupt),
