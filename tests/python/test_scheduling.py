@@ -112,6 +112,19 @@ def test_explain(rc, lv, ours):
     assert str(several).count("\n") == 2
 
 
+def test_many_tasks_are_asked_about_in_parts(rc, ours):
+    asked = []
+
+    def answer(content):
+        asked.append(len(content["msg_ids"]))
+        return {"tasks": {i: told("queued") for i in content["msg_ids"]}}
+
+    ours.answers["task_explain_request"] = answer
+    ids = [f"id-{i}" for i in range(2500)]
+    assert [e["msg_id"] for e in rc.explain(ids)] == ids
+    assert max(asked) <= 1000  # EXPLAIN_MAX of the controller
+
+
 def test_explain_what_the_client_knows(rc, core):
     core.hold = True
     first, second = (rc[1].apply_async(len, "") for _ in range(2))

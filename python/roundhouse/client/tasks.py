@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "Explanations"]
 
-_BATCH = 5000  # ids per request
+_BATCH = 1000  # ids per request: no more are explained at once
 # A request to the hub may overtake the task it is about, which travels on
 # another connection.
 _OVERTAKEN_S = 1.0
