@@ -230,7 +230,7 @@ struct verdict {
     struct span msg_id; // of the request
     struct span engine; // uuid, or empty
     int64_t started_us;
-    bool quiet; // nothing was printed, and no idle comes
+    bool mute; // nothing was printed, and no idle comes
 };
 
 /* A string of the metadata; empty if it is none.  Uuids, ids and dates need
@@ -252,24 +252,25 @@ static int
 read_reply(const struct event *ev, struct verdict *v, rh_error *err)
 {
     struct header_view parent;
-    struct scan_field f[] = {{.key = "engine"},
-                             {.key = "started"},
-                             {.key = "is_coalescing"},
-                             {.key = "original_msg_id"},
-                             {.key = "roundhouse"}};
+    struct scan_field f[] = {
+        {.key = "engine"},        {.key = "started"},
+        {.key = "is_coalescing"}, {.key = "original_msg_id"},
+        {.key = "roundhouse"},    {.key = "status"}};
     struct scan_field ours = {.key = "quiet"};
-    bool coalescing = false;
+    bool coalescing = false, quiet = false;
     int rc = scan_header(msg_part(ev->m, MSG_PARENT), &parent, err);
 
     if (rc == 0)
-        rc = scan_object(msg_part(ev->m, MSG_METADATA), f, 5, err);
+        rc = scan_object(msg_part(ev->m, MSG_METADATA), f, 6, err);
     if (rc < 0)
         return rc;
     v->msg_id = parent.msg_id;
     v->engine = plain(f[0].value);
     v->started_us = date_or(plain(f[1].value), RECORD_NO_DATE);
-    v->quiet = f[4].value.n > 0 && scan_object(f[4].value, &ours, 1, NULL) == 0
-               && scan_bool(ours.value, &v->quiet) == 0 && v->quiet;
+    v->mute =
+        span_is(plain(f[5].value), "aborted")
+        || (f[4].value.n > 0 && scan_object(f[4].value, &ours, 1, NULL) == 0
+            && scan_bool(ours.value, &quiet) == 0 && quiet);
     // The coalesced reply has the last engine's parent: "<id>_<U>".
     if (ev->kind == HUB_OUTBCAST && scan_bool(f[2].value, &coalescing) == 0
         && coalescing && plain(f[3].value).n > 0)
@@ -344,7 +345,7 @@ on_reply(struct hub *self, const struct event *ev)
         link_move(&t->link[0], e, SHELF_COMPLETED);
     t->stranded = false;
     // The shares of a coalescing broadcast are not told apart.
-    if (v.quiet || t->n_link != 1)
+    if (v.mute || t->n_link != 1)
         t->output_done = true;
     task_finish(self, t, counted);
 }

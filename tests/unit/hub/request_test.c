@@ -471,32 +471,40 @@ test_requests_that_wait(void **state)
     world_close(&w);
 }
 
+/* Engine 1 answers a call without going idle after it. */
 static void
-test_quiet_calls_have_no_output_to_wait_for(void **state)
+answer_mutely(struct world *w, const char *msg_id, const char *metadata)
+{
+    struct msg *m = mux_request(w, 1, msg_id);
+
+    traffic(w, HUB_OUT,
+            make(w, (struct parts){.from = &w->engine[1],
+                                   .ident = {"cid", uuid_of(w, 1)},
+                                   .type = "apply_reply",
+                                   .parent = m,
+                                   .metadata = metadata,
+                                   .content = "{\"status\": \"ok\"}"}));
+    msg_unref(&m);
+}
+
+static void
+test_mute_calls_have_no_output_to_wait_for(void **state)
 {
     struct world w;
-    struct msg *m;
 
     (void)state;
     open_busy(&w);
-    m = mux_request(&w, 1, "m5");
-    traffic(&w, HUB_OUT,
-            make(&w, (struct parts){.from = &w.engine[1],
-                                    .ident = {"cid", uuid_of(&w, 1)},
-                                    .type = "apply_reply",
-                                    .parent = m,
-                                    .metadata = "{\"engine\": \"E1\", "
-                                                "\"roundhouse\": "
-                                                "{\"quiet\": true}}",
-                                    .content = "{\"status\": \"ok\"}"}));
+    answer_mutely(&w, "m5",
+                  "{\"engine\": \"E1\", \"roundhouse\": {\"quiet\": true}}");
+    answer_mutely(&w, "m6", "{\"engine\": \"E1\", \"status\": \"aborted\"}");
     assert_int_equal(ask_waiting(&w, "[\"m5\"]", "true"), 1);
+    assert_int_equal(ask_waiting(&w, "[\"m6\"]", "true"), 1);
     // Nor have calls that no engine will finish.
     hub_on_engine_lost(w.hub, SPAN_LIT("E0"), "killed", w.now, w.wall);
     assert_int_equal(ask_waiting(&w, "[\"m2\"]", "true"), 0);
     pass(&w, 1000);
     assert_last_reply(&w, "{\"status\": \"ok\", \"pending\": [], "
                           "\"completed\": [\"m2\"]}");
-    msg_unref(&m);
     world_close(&w);
 }
 
@@ -951,7 +959,7 @@ main(void)
         cmocka_unit_test(test_results),
         cmocka_unit_test(test_result_buffers_are_in_sorted_order),
         cmocka_unit_test(test_requests_that_wait),
-        cmocka_unit_test(test_quiet_calls_have_no_output_to_wait_for),
+        cmocka_unit_test(test_mute_calls_have_no_output_to_wait_for),
         cmocka_unit_test(test_requests_that_wait_too_long),
         cmocka_unit_test(test_purge),
         cmocka_unit_test(test_resubmit),
