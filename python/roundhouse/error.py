@@ -241,11 +241,13 @@ class CompositeError(RemoteError):
 
     def _folded_head(self, group: list[int]) -> str:
         """Where a group of equal errors happened, with ids as ranges."""
-        infos = [self.elist[i][3] for i in group]
+        infos = [self.elist[i][3] or {} for i in group]
         head = self._get_engine_str(infos[0])
         if len(group) == 1:
             return head + ":"
-        ids = {info["engine_id"] for info in infos if "engine_id" in info}
+        # An engine that is gone may be known by its uuid only.
+        found = {info.get("engine_id") for info in infos}
+        ids = {i for i in found if isinstance(i, int)}
         if len(ids) > 1:
             head = f"[{_ranges(ids)}:{infos[0].get('method', '?')}]"
         return f"{head}, {len(group)} times:"

@@ -179,6 +179,7 @@ def test_equal_errors_are_shown_once():
         ([0, 1, 2, 5, 7, 8], "[0-2,5,7-8:apply], 6 times:"),
         ([3, 3, 3], "[3:apply], 3 times:"),
         ([4, 2], "[2,4:apply], 2 times:"),
+        ([None, 2, 1], "[1-2:apply], 3 times:"),  # one that nobody knows any more
     ],
 )
 def test_engines_of_a_folded_error(engines, head):
@@ -187,7 +188,8 @@ def test_engines_of_a_folded_error(engines, head):
 
 
 def test_folded_errors_without_an_engine():
-    e = ipp.CompositeError("m", [("TaskAborted", "x", None, {})] * 2)
+    infos = [{}, None]
+    e = ipp.CompositeError("m", [("TaskAborted", "x", None, i) for i in infos])
     assert e.render_folded()[0] == "[Engine Exception], 2 times:"
 
 
