@@ -71,14 +71,13 @@ resync(struct rh_client *self)
     rh_error err;
 
     if (req && (request_state(req) & RH_DONE)) {
-        // An answer that a notification has overtaken is too old.
-        if (self->ledger.version != self->resync_version)
+        // Ask again; an answer that a notification has overtaken is too old.
+        if (self->ledger.version != self->resync_version
+            || req->failure == FAIL_LOST)
             self->stale = true;
         else if (req->reply && req->status == RH_STATUS_OK)
             ledger_resync(&self->ledger, msg_part(req->reply, MSG_CONTENT),
                           self->now, &err);
-        else if (req->failure == FAIL_LOST)
-            self->stale = true; // ask again
         self->resync = NULL;
         client_drop_handle(req);
         request_unref(&req);
