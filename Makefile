@@ -16,6 +16,12 @@ PEER_VERSION ?= 9.1.0
 OLD_PEER_VERSION ?= 8.8.0
 PEER := .cache/peer-$(PEER_VERSION)
 OLD_PEER := .cache/peer-$(OLD_PEER_VERSION)
+# What `make bench` compares with beside multiprocessing.Pool: ipyparallel dask ray
+BENCH_PEERS ?= ipyparallel
+BENCH_ENV_ipyparallel := $(PEER)
+BENCH_ENV_dask := .cache/newest-distributed
+BENCH_ENV_ray := .cache/newest-ray
+PIP_INSTALL := -m pip install -q --disable-pip-version-check --retries 10 --timeout 60
 
 C_SOURCES := $(shell find src include cmake tests/unit tests/fuzz -name '*.[ch]' -o -name '*.cmake' -o -name CMakeLists.txt) CMakeLists.txt
 PY_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
@@ -81,8 +87,13 @@ system: $(STAMP)/installed $(PEER)/.installed $(OLD_PEER)/.installed ## pytest: 
 
 .cache/peer-%/.installed:
 	python3 -m venv $(@D)
-	$(@D)/bin/python -m pip install -q --disable-pip-version-check --retries 10 --timeout 60 ipyparallel==$* numpy msgpack
+	$(@D)/bin/python $(PIP_INSTALL) ipyparallel==$* numpy msgpack
 	@touch $@
+
+# May fail: then the bench says so, and the next one tries again.
+.cache/newest-%/.installed:
+	python3 -m venv $(@D)
+	-$(@D)/bin/python $(PIP_INSTALL) $* numpy && touch $@
 
 .PHONY: asan asan-unit
 asan: asan-unit ## all tests with address and undefined-behaviour sanitizers
@@ -100,7 +111,7 @@ tsan: build/tsan/.built ## C unit tests that have threads, with the thread sanit
 COMPAT := .cache/compat
 $(COMPAT)/.tools: tools/compat-requirements.txt
 	python3 -m venv $(COMPAT)
-	$(COMPAT)/bin/python -m pip install -q --disable-pip-version-check --retries 10 --timeout 60 -r $< ipyparallel==$(PEER_VERSION)
+	$(COMPAT)/bin/python $(PIP_INSTALL) -r $< ipyparallel==$(PEER_VERSION)
 	@touch $@
 
 .PHONY: compat
@@ -128,8 +139,9 @@ demo: $(STAMP)/installed ## examples/pi: digits of pi on four engines
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) examples/pi/parallelpi.py $(DEMO_ARGS)
 
 .PHONY: bench
-bench: $(STAMP)/installed $(PEER)/.installed build/gcc/.built ## measure against ipyparallel and multiprocessing
-	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) bench/run.py --peer $(abspath $(PEER))/bin/python $(BENCH_ARGS)
+bench: $(STAMP)/installed $(foreach p,$(BENCH_PEERS),$(or $(BENCH_ENV_$(p)),$(p))/.installed) build/gcc/.built ## measure against multiprocessing and BENCH_PEERS
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) bench/run.py \
+	    $(foreach p,$(BENCH_PEERS),--peer $(p)=$(abspath $(BENCH_ENV_$(p)))/bin/python) $(BENCH_ARGS)
 
 .PHONY: profile
 profile: $(STAMP)/installed ## processor time of every thread per task

@@ -1,17 +1,21 @@
 """The measurements, for one system in one process; prints JSON.
 
-    python cases.py roundhouse|ipyparallel|pool [--quick]
+    python cases.py roundhouse|ipyparallel|pool|dask|ray [--quick]
 
 roundhouse and ipyparallel run the very same code, since their APIs agree; pool
-is multiprocessing.Pool, the yardstick on one host.  Times are wall seconds.
+is multiprocessing.Pool, the yardstick on one host.  dask (distributed) and ray
+run the same loops on worker processes of one thread, without dashboards, and
+otherwise with their defaults.  Times are wall seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import json
 import multiprocessing
+import os
 import random
 import statistics
 import subprocess
@@ -22,11 +26,12 @@ from pathlib import Path
 
 ENGINES = 2
 MANY = 16
+START = 4
 PUSH_TO = 8
 ARRAY_BYTES = 64 << 20
 
 
-def noop(x=None):
+def noop(x=None, *after):
     return x
 
 
@@ -55,17 +60,68 @@ def rate(submit, wait, n: int) -> float:
     return n / (time.perf_counter() - start)
 
 
-def rate_graph(view, wait, n: int) -> float:
-    """Tasks per second of a graph: each after two of the hundred before it."""
+def counts(system: str, quick: bool) -> tuple[int, int, int]:
+    """Calls, tasks, and tasks in a chain: as many as take about as long."""
+    if system == "roundhouse":
+        return (200, 500, 100) if quick else (1000, 20000, 3000)
+    if quick:
+        return 50, 100, 30
+    return (300, 1000, 300) if system == "ipyparallel" else (300, 3000, 1000)
+
+
+def measure_calls(where: str, call, submit, wait, calls: int, tasks: int) -> dict:
+    return {
+        f"call_{where}_us": call_us(lambda: call(noop), calls),
+        f"rate_{where}": rate(lambda i: submit(noop, i), wait, tasks),
+    }
+
+
+def measure_graphs(submit, wait, chain: int, tasks: int) -> dict:
+    """Tasks per second of a chain, and of a graph: each after two of the last 100.
+
+    submit(i, after) hands out a task that starts after those in the list.
+    """
+    last = []
+
+    def dependent(i):
+        last[:] = [submit(i, last)]
+        return last[0]
+
+    out = {"rate_dag": rate(dependent, wait, chain)}
     rng = random.Random(1)
-    results = [view.apply_async(noop, i) for i in range(2)]
+    results = [submit(i, []) for i in range(2)]
     wait(results)
     start = time.perf_counter()
-    for i in range(n):
-        with view.temp_flags(after=rng.sample(results[-100:], 2)):
-            results.append(view.apply_async(noop, i))
+    for i in range(tasks):
+        results.append(submit(i, rng.sample(results[-100:], 2)))
     wait(results)
-    return n / (time.perf_counter() - start)
+    out["rate_graph"] = tasks / (time.perf_counter() - start)
+    return out
+
+
+def measure_array(call, quick: bool) -> dict:
+    """GB/s of call, which brings ARRAY_BYTES to a worker.
+
+    The first calls also pay for fresh memory, in this process and in the hub's
+    records, until these are full after about twenty calls.
+    """
+    call()
+    out = {"array_gb_s": gb_s(min(timed(call) for _ in range(5)))}
+    for _ in range(0 if quick else 20):
+        call()
+    n = 3 if quick else 9
+    out["array_warm_gb_s"] = gb_s(statistics.median(timed(call) for _ in range(n)))
+    return out
+
+
+def gb_s(seconds: float) -> float:
+    return ARRAY_BYTES / seconds / 1e9
+
+
+def random_array():
+    import numpy
+
+    return numpy.random.default_rng(1).integers(0, 255, ARRAY_BYTES, dtype=numpy.uint8)
 
 
 def processes_below(pid: int) -> list[int]:
@@ -104,9 +160,7 @@ def controller_pid(cluster_id: str) -> int:
 def measure_cluster(module: str, quick: bool) -> dict:
     ipp = importlib.import_module(module)
     out = {}
-    calls, tasks, chain = (200, 500, 100) if quick else (1000, 20000, 3000)
-    if module == "ipyparallel":  # as many as take about as long
-        calls, tasks, chain = (50, 100, 30) if quick else (300, 1000, 300)
+    calls, tasks, chain = counts(module, quick)
     with ipp.Cluster(n=ENGINES, log_level=40) as rc:
         rc.wait_for_engines(ENGINES)
         direct, balanced = rc[0], rc.load_balanced_view()
@@ -114,27 +168,21 @@ def measure_cluster(module: str, quick: bool) -> dict:
         pids = processes_below(controller_pid(rc.cluster.cluster_id))
         out["controller_mb"] = memory_mb(pids)
         out["controller_processes"] = len(pids)
-        out["call_direct_us"] = call_us(lambda: direct.apply_sync(noop), calls)
-        out["call_balanced_us"] = call_us(lambda: balanced.apply_sync(noop), calls)
 
         def wait(results):
             for r in results:
                 r.get()
 
-        out["rate_direct"] = rate(lambda i: direct.apply_async(noop, i), wait, tasks)
-        out["rate_balanced"] = rate(
-            lambda i: balanced.apply_async(noop, i), wait, tasks
-        )
+        for where, view in (("direct", direct), ("balanced", balanced)):
+            out |= measure_calls(
+                where, view.apply_sync, view.apply_async, wait, calls, tasks
+            )
 
-        last = [None]
+        def dependent(i, after):
+            with balanced.temp_flags(after=after):
+                return balanced.apply_async(noop, i)
 
-        def dependent(i):
-            with balanced.temp_flags(after=last[0]):
-                last[0] = balanced.apply_async(noop, i)
-            return last[0]
-
-        out["rate_dag"] = rate(dependent, wait, chain)
-        out["rate_graph"] = rate_graph(balanced, wait, tasks)
+        out |= measure_graphs(dependent, wait, chain, tasks)
         if module == "roundhouse":  # the other has no automatic chunks
             items = range(50 * tasks)
             seconds = timed(lambda: balanced.map_sync(noop, items, chunksize="auto"))
@@ -142,20 +190,12 @@ def measure_cluster(module: str, quick: bool) -> dict:
     return out
 
 
-def gb_s(seconds: float) -> float:
-    return ARRAY_BYTES / seconds / 1e9
-
-
 def measure_arrays(module: str, quick: bool) -> dict:
-    """64 MiB to one engine and to several; a copy in memory as the yardstick.
-
-    The first calls also pay for fresh memory, in this process and in the hub's
-    records, until these are full after about twenty calls.
-    """
+    """64 MiB to one engine and to several; a copy in memory as the yardstick."""
     import numpy
 
     ipp = importlib.import_module(module)
-    array = numpy.random.default_rng(1).integers(0, 255, ARRAY_BYTES, dtype=numpy.uint8)
+    array = random_array()
     other = array.copy()
     n = 3 if quick else 9
     out = {
@@ -166,15 +206,7 @@ def measure_arrays(module: str, quick: bool) -> dict:
     with ipp.Cluster(n=PUSH_TO, log_level=40) as rc:
         rc.wait_for_engines(PUSH_TO)
         one, every = rc[0], rc[:]
-
-        def call():
-            one.apply_sync(size, array)
-
-        call()
-        out["array_gb_s"] = gb_s(min(timed(call) for _ in range(5)))
-        for _ in range(0 if quick else 20):
-            call()
-        out["array_warm_gb_s"] = gb_s(statistics.median(timed(call) for _ in range(n)))
+        out |= measure_array(lambda: one.apply_sync(size, array), quick)
 
         def push(view):
             return timed(lambda: view.push({"a": array}, block=True))
@@ -199,13 +231,13 @@ def measure_many(module: str, quick: bool) -> dict:
 
 
 def measure_start(module: str) -> dict:
-    """Seconds from the command `ipcluster start -n 4` to four ids in a client."""
+    """Seconds from the command `ipcluster start` to START ids in a client."""
     ipp = importlib.import_module(module)
     command = str(Path(sys.executable).parent / "ipcluster")
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         cluster = subprocess.Popen(
-            [command, "start", "-n", "4", f"--profile-dir={folder}/profile"],
+            [command, "start", "-n", str(START), f"--profile-dir={folder}/profile"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -214,7 +246,7 @@ def measure_start(module: str) -> dict:
             while not file.exists():
                 time.sleep(0.005)
             with ipp.Client(str(file), timeout=60) as rc:
-                while len(rc.ids) < 4:
+                while len(rc.ids) < START:
                     time.sleep(0.005)
                 seconds = time.perf_counter() - start
         finally:
@@ -234,19 +266,120 @@ def measure_pool(quick: bool) -> dict:
         items = range(50 * tasks)
         out["rate_map"] = len(items) / timed(lambda: pool.map(noop, items))
         array = bytes(ARRAY_BYTES)
-        pool.apply(size, (array,))
-        seconds = min(timed(lambda: pool.apply(size, (array,))) for _ in range(5))
-        out["array_gb_s"] = gb_s(seconds)
+        out |= measure_array(lambda: pool.apply(size, (array,)), quick)
+    return out
+
+
+def measure_futures(system: str, direct, balanced, get, quick: bool) -> dict:
+    """The rows of a system whose tasks follow those whose futures they are given.
+
+    direct and balanced submit to one worker and to any; get takes one future
+    or a list of them.
+    """
+    calls, tasks, chain = counts(system, quick)
+    out = {}
+    for where, submit in (("direct", direct), ("balanced", balanced)):
+        out |= measure_calls(
+            where, lambda f, s=submit: get(s(f)), submit, get, calls, tasks
+        )
+    return out | measure_graphs(
+        lambda i, after: balanced(noop, i, *after), get, chain, tasks
+    )
+
+
+def measure_dask(quick: bool) -> dict:
+    import dask.bag
+    from distributed import Client, LocalCluster
+
+    def cluster(n):
+        return LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None)
+
+    with cluster(ENGINES) as c, Client(c) as client:
+        client.wait_for_workers(ENGINES)
+        # "Pure" calls with the same arguments would run only once.
+        balanced = functools.partial(client.submit, pure=False)
+        first = next(iter(client.scheduler_info()["workers"]))
+        direct = functools.partial(balanced, workers=[first])
+        out = measure_futures("dask", direct, balanced, client.gather, quick)
+
+        def bag_map(items):  # in Pool's number of chunks: its own takes far longer
+            chunks = 4 * ENGINES
+            dask.bag.from_sequence(items, npartitions=chunks).map(noop).compute()
+
+        bag_map(range(1000))
+        items = range(50 * counts("dask", quick)[1])
+        out["rate_map"] = len(items) / timed(lambda: bag_map(items))
+        array = random_array()
+
+        def call():  # as its manual has it for large arguments
+            there = client.scatter(array, direct=True, hash=False)
+            balanced(size, there).result()
+
+        out |= measure_array(call, quick)
+    begin = time.perf_counter()
+    with cluster(START) as c, Client(c) as client:
+        client.wait_for_workers(START)
+        out["start_s"] = time.perf_counter() - begin
+    return out
+
+
+def measure_ray(quick: bool) -> dict:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when it is imported
+    import ray
+    from ray.util.multiprocessing import Pool
+
+    @ray.remote
+    class Engine:
+        def noop(self, x=None):
+            return x
+
+    def cluster(n, folder):
+        return ray.init(
+            "local",
+            num_cpus=n,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _temp_dir=folder,
+        )
+
+    remote = functools.cache(ray.remote)
+
+    def balanced(f, *args):
+        return remote(f).remote(*args)
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        with cluster(ENGINES, folder):
+            engine = Engine.remote()
+            out = measure_futures(
+                "ray",
+                lambda _, *args: engine.noop.remote(*args),
+                balanced,
+                ray.get,
+                quick,
+            )
+            array = random_array()
+            out |= measure_array(lambda: ray.get(balanced(size, array)), quick)
+            items = range(50 * counts("ray", quick)[1])
+            with Pool(ENGINES) as pool:
+                pool.map(noop, range(1000))
+                out["rate_map"] = len(items) / timed(lambda: pool.map(noop, items))
+        begin = time.perf_counter()
+        with cluster(START, folder):
+            engines = [Engine.remote() for _ in range(START)]
+            ray.get([e.noop.remote() for e in engines])
+            out["start_s"] = time.perf_counter() - begin
     return out
 
 
 def main() -> None:
+    measures = {"pool": measure_pool, "dask": measure_dask, "ray": measure_ray}
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("system", choices=["roundhouse", "ipyparallel", "pool"])
+    p.add_argument("system", choices=["roundhouse", "ipyparallel", *measures])
     p.add_argument("--quick", action="store_true", help="small numbers, to try it out")
     args = p.parse_args()
-    if args.system == "pool":
-        out = measure_pool(args.quick)
+    if args.system in measures:
+        out = measures[args.system](args.quick)
     else:
         out = measure_cluster(args.system, args.quick)
         out.update(measure_many(args.system, args.quick))

@@ -1,10 +1,12 @@
-"""Measure Roundhouse, ipyparallel and multiprocessing.Pool side by side.
+"""Measure Roundhouse, multiprocessing.Pool and other peers side by side.
 
-    python bench/run.py --peer PYTHON [--rounds 3] [--quick] [--out bench/results]
+    python bench/run.py [--peer NAME=PYTHON]... [--rounds 3] [--quick]
+                        [--out bench/results]
 
-The three take turns, round after round, on the same machine, so that a change
-of the machine's speed meets all of them.  Medians over the rounds and ratios of
-medians go to results.md and results.json.
+NAME is ipyparallel, dask or ray, PYTHON an interpreter that has it; the result
+names those that it has not.  All take turns, round after round, on the same
+machine, so that a change of the machine's speed meets all of them.  Medians
+over the rounds and ratios of medians go to results.md and results.json.
 """
 
 from __future__ import annotations
@@ -20,7 +22,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SYSTEMS = ("roundhouse", "ipyparallel", "pool")
+TITLES = {
+    "roundhouse": "Roundhouse",
+    "ipyparallel": "ipyparallel",
+    "dask": "Dask",
+    "ray": "Ray",
+    "pool": "Pool",
+}
+# The peers with a python of their own: the module that tells the version.
+PEERS = {"ipyparallel": "ipyparallel", "dask": "distributed", "ray": "ray"}
 
 # key, title, unit, is a larger figure better
 ROWS = (
@@ -39,7 +49,7 @@ ROWS = (
     ("push_ratio", "64 MiB pushed to 8 engines : to 1", "", False),
     ("controller_mb", "idle controller, memory (PSS)", "MB", False),
     ("controller_processes", "idle controller, processes", "", False),
-    ("start_s", "`ipcluster start -n 4` to 4 ids", "s", False),
+    ("start_s", "start-up until 4 engines are there", "s", False),
 )
 
 
@@ -70,51 +80,79 @@ def ratio(ours: float | None, theirs: float | None, larger_is_better: bool) -> s
 
 
 def table(medians: dict[str, dict], about: str) -> str:
-    lines = [
-        about,
-        "",
-        "| work | Roundhouse | ipyparallel | Pool | better than ipyparallel | than Pool |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
+    """A column for each system, and one for each ratio to the first."""
+    ours, *others = medians.values()
+    titles = [TITLES[s] for s in medians]
+    heads = ["work", *titles, *(f"better than {t}" for t in titles[1:])]
+    lines = [about, "", f"| {' | '.join(heads)} |"]
+    lines.append("|---|" + "---:|" * (len(heads) - 1))
     for key, title, unit, larger in ROWS:
-        ours, theirs, pool = (medians[s].get(key) for s in SYSTEMS)
         cells = [f"{title}{f', {unit}' if unit else ''}"]
-        cells += [figure(v) for v in (ours, theirs, pool)]
-        cells += [ratio(ours, theirs, larger), ratio(ours, pool, larger)]
+        cells += [figure(m.get(key)) for m in medians.values()]
+        cells += [ratio(ours.get(key), m.get(key), larger) for m in others]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
+def named_python(text: str) -> tuple[str, str]:
+    name, _, python = text.partition("=")
+    if name not in PEERS or not python:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=PYTHON with a NAME of {', '.join(PEERS)}"
+        )
+    return name, python
+
+
+def version(python: str, module: str) -> str | None:
+    """None if there is no such interpreter, or it has no such module."""
+    code = f"import {module}; print({module}.__version__)"
+    try:
+        return subprocess.check_output([python, "-c", code], text=True).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--peer", required=True, help="python that has ipyparallel")
+    p.add_argument(
+        "--peer",
+        type=named_python,
+        action="append",
+        default=[],
+        metavar="NAME=PYTHON",
+        help="another system, and a python that has it",
+    )
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--quick", action="store_true", help="small numbers, to try it out")
     p.add_argument("--out", type=Path, default=HERE / "results")
     args = p.parse_args()
 
-    python = {s: sys.executable for s in SYSTEMS}
-    python["ipyparallel"] = args.peer
-    rounds: dict[str, list[dict]] = {s: [] for s in SYSTEMS}
+    python = {"roundhouse": sys.executable}
+    versions = []
+    for name, peer in args.peer:
+        found = version(peer, PEERS[name])
+        versions.append(f"{TITLES[name]} {found or 'did not install'}")
+        if found:
+            python[name] = peer
+    python["pool"] = sys.executable
+    rounds: dict[str, list[dict]] = {s: [] for s in python}
     for i in range(args.rounds):
-        for system in SYSTEMS:
+        for system in python:
             print(f"round {i + 1} of {args.rounds}: {system}", file=sys.stderr)
             rounds[system].append(run(python[system], system, args.quick))
     medians = {
         s: {k: statistics.median(r[k] for r in rs) for k in rs[0]}
         for s, rs in rounds.items()
     }
-    version = subprocess.run(
-        [args.peer, "-c", "import ipyparallel as i; print(i.__version__)"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    about = (
-        f"Medians of {args.rounds} rounds, 2 engines, {os.cpu_count()} processors, "
-        f"Python {platform.python_version()}, ipyparallel {version}, "
-        f"{datetime.now(timezone.utc):%Y-%m-%d}."
-    )
+    facts = [
+        f"Medians of {args.rounds} rounds",
+        "2 engines",
+        f"{os.cpu_count()} processors",
+        f"Python {platform.python_version()}",
+        *versions,
+        f"{datetime.now(timezone.utc):%Y-%m-%d}",
+    ]
+    about = ", ".join(facts) + "."
     args.out.mkdir(parents=True, exist_ok=True)
     text = table(medians, about)
     (args.out / "results.md").write_text(text)
