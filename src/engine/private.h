@@ -103,6 +103,7 @@ struct engine {
     struct channel *to_main, *to_control; // struct errand
     int wake_fd;                          // the main thread
     atomic_bool stalled;                  // replies wait to be written
+    atomic_bool idle; // the main thread sleeps, with shell_lock
     atomic_int phase;
 };
 

@@ -10,6 +10,7 @@
  * that waits" is at the moment of an abort.
  */
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -115,11 +116,24 @@ drain(struct engine *self)
     }
 }
 
+/* Lock what waits, which takes no longer than a reply needs to be sent.  False:
+ * the main thread has the lock because it sleeps, so nothing waits.
+ */
+static bool
+lock_backlog(struct engine *self)
+{
+    while (pthread_mutex_trylock(&self->shell_lock) != 0) {
+        if (atomic_load(&self->idle))
+            return false;
+        sched_yield();
+    }
+    return true;
+}
+
 void
 shell_abort_waiting(struct engine *self, const char *msg_type)
 {
-    // Taken: the main thread is looking for work, so nothing waits.
-    if (pthread_mutex_trylock(&self->shell_lock) != 0)
+    if (!lock_backlog(self))
         return;
     drain(self);
     for (struct list *n = self->backlog.next; n != &self->backlog;
@@ -151,10 +165,8 @@ shell_withdraw(struct engine *self, struct span raw_ids, struct buf *out)
 {
     struct list *n;
 
-    // What is given back must be said: make sure of the memory first.  As for
-    // aborts: if the lock is taken, nothing waits.
-    if (buf_reserve(out, 2 * raw_ids.n) < 0
-        || pthread_mutex_trylock(&self->shell_lock) != 0)
+    // What is given back must be said: make sure of the memory first.
+    if (buf_reserve(out, 2 * raw_ids.n) < 0 || !lock_backlog(self))
         return;
     drain(self);
     n = self->backlog.next;
@@ -217,7 +229,7 @@ drive_output(struct engine *self)
 void
 shell_drive_output(struct engine *self)
 {
-    // Taken: the main thread is looking for work, and does it itself.
+    // Taken: the main thread sends or looks for work, and does it itself.
     if (pthread_mutex_trylock(&self->shell_lock) != 0)
         return;
     drive_output(self);
@@ -542,9 +554,11 @@ shell_serve(struct engine *self)
             run_errands(self);
         pthread_mutex_lock(&self->shell_lock);
         rc = next(self, &q);
+        atomic_store(&self->idle, rc < 0);
         if (rc < 0 && self->interp->service(self->interp->ctx) == 0
             && atomic_load(&self->phase) == PHASE_SERVING)
             wait(self);
+        atomic_store(&self->idle, false);
         pthread_mutex_unlock(&self->shell_lock);
         if (rc == 0)
             run(self, &q);
