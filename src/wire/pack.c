@@ -94,7 +94,7 @@ pack_decode(const char *name, struct span in, struct buf *out, rh_error *err)
 {
     const struct packer *p = find(name);
     const char *other = pack_guess(in);
-    rh_error why;
+    rh_error why = {.text = ""}; // want of memory may have none
     int rc;
 
     if (!p)
