@@ -69,10 +69,8 @@ class NoEnginesRegistered(KernelError):
     def __str__(self) -> str:
         said = super().__str__()
         return (
-            (said + " " if said else "")
-            + "This operation requires engines."
-            + " Try client.wait_for_engines(n) to wait for engines to register."
-        )
+            said + " " if said else ""
+        ) + "No engine is registered: client.wait_for_engines(n) waits for n."
 
 
 class TaskAborted(KernelError):

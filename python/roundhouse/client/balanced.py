@@ -193,8 +193,8 @@ class LoadBalancedView(View):
         """What the pure scheme cannot do, or can no longer."""
         if self.client._farming_stopped:
             raise RuntimeError(
-                "Task farming is disabled because the pure ZMQ scheduler "
-                "cannot handle disappearing engines."
+                "Task farming is disabled: an engine has left, and the pure task "
+                "scheme does not know which tasks it had"
             )
         if isinstance(f, dependent):
             warnings.warn(

@@ -421,10 +421,7 @@ class Client(Control):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise OSError(
-                "Connections have been closed. (Client cannot be used after its "
-                "sockets have been closed; make a new one.)"
-            )
+            raise OSError("this client is closed: make a new one to go on working")
 
     # Events of the core
 
@@ -449,8 +446,8 @@ class Client(Control):
         if self._task_scheme == "pure" and left and not self._farming_stopped:
             self._farming_stopped = True
             warnings.warn(
-                "An engine has been unregistered, and we are using pure ZMQ task "
-                "scheduling.  Task farming will be disabled.",
+                "an engine was unregistered, and the pure task scheme cannot tell "
+                "which tasks it had: balanced views submit no more",
                 RuntimeWarning,
                 stacklevel=1,
             )

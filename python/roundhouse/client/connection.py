@@ -242,10 +242,9 @@ def needs_tunnel(
                 sshserver = info.get("ssh") or None
                 if not sshserver and not (sshkey or password):
                     warnings.warn(
-                        "Controller appears to be listening on localhost, but "
-                        "not on this machine. If this is true, you should "
-                        f"specify Client(...,sshserver='you@{location}') or "
-                        "instruct your controller to listen on an external IP.",
+                        f"the controller is on {location}, and listens there for "
+                        f"its own machine only: pass sshserver='you@{location}' "
+                        "for a tunnel, or start it with --ip=*",
                         RuntimeWarning,
                         stacklevel=4,
                     )

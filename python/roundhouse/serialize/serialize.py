@@ -553,12 +553,12 @@ def unpack_apply_message(
             raise AssertionError(f"not enough buffers! (argument {i})")
         args.append(_take(arg_bufs, g))
     if arg_bufs:
-        raise AssertionError("Shouldn't be any arg bufs left over")
+        raise AssertionError(f"{len(arg_bufs)} buffers of arguments too many")
     kwargs = {}
     for key in info["kw_keys"]:
         if not kwarg_bufs:
             raise AssertionError(f"not enough buffers! (argument {key})")
         kwargs[key] = _take(kwarg_bufs, g)
     if kwarg_bufs:
-        raise AssertionError("Shouldn't be any kwarg bufs left over")
+        raise AssertionError(f"{len(kwarg_bufs)} buffers of keywords too many")
     return f, tuple(args), kwargs
