@@ -447,7 +447,7 @@ class Client(Control):
             self._farming_stopped = True
             warnings.warn(
                 "an engine was unregistered, and the pure task scheme cannot tell "
-                "which tasks it had: balanced views submit no more",
+                "which tasks it had: task farming is disabled",
                 RuntimeWarning,
                 stacklevel=1,
             )
