@@ -22,6 +22,7 @@
 
 #define DEFAULT_TIMEOUT_MS 10000
 #define LINKS_US 1000000
+#define SUBSCRIBE_US 5000
 #define LOOK_AGAIN_US 1000000
 #define DEFAULT_LINGER_MS 1000
 
@@ -352,8 +353,9 @@ all_up(const struct rh_client *self)
 }
 
 /* Give the other connections a moment: what is published before a subscription
- * has arrived is lost, and what is sent before a connection is there leaves
- * only when somebody waits.
+ * has taken effect is lost, and what is sent before a connection is there
+ * leaves only when somebody waits.  libzmq looks at new subscriptions once in a
+ * millisecond while it is busy, and says nobody when it has.
  */
 static void
 await_links(struct rh_client *self)
@@ -364,6 +366,10 @@ await_links(struct rh_client *self)
     while (!all_up(self) && clock_mono_us() < until_us)
         if (client_poll(self, self->waiter_fd, &polling, until_us) < 0)
             return; // a signal: whoever wants it will look
+    until_us = clock_mono_us() + SUBSCRIBE_US;
+    while (clock_mono_us() < until_us)
+        if (client_poll(self, self->waiter_fd, &polling, until_us) < 0)
+            return;
 }
 
 static void

@@ -14,6 +14,9 @@ import pytest
 from test_client_calls import interactive
 
 pytest_plugins = ["cluster_fixtures"]
+pytestmark = pytest.mark.skipif(
+    "ROUNDHOUSE_SANITIZED" in os.environ, reason="sanitizers keep freed memory"
+)
 
 same = interactive("def same(x): return x", "same")
 say = interactive("def say(x): print(x)", "say")
