@@ -531,20 +531,29 @@ publish_shutdown(struct engine *self)
 static void
 say_goodbye(struct engine *self)
 {
-    char content[64];
+    struct buf content = {.p = NULL};
     struct msg *m = NULL;
     rh_error err = {.code = 0};
     int rc;
 
     publish_shutdown(self);
-    snprintf(content, sizeof(content), "{\"id\": %" PRId64 "}", self->id);
+    buf_add_fmt(&content, "{\"id\": %" PRId64, self->id);
+    if (*self->reason) {
+        buf_add_str(&content, ", \"roundhouse\": {\"exit\": ");
+        buf_add_json_str(&content, span_str(self->reason));
+        buf_add_char(&content, '}');
+    }
+    buf_add_char(&content, '}');
     rc = compose(&self->control_sender,
                  &(struct draft){
                      .msg_type = "unregistration_request",
-                     .content = span_str(content),
+                     .content = buf_span(&content),
                      .wall_us = clock_wall_us(),
                  },
                  &m, &err);
+    if (rc == 0 && content.failed)
+        rc = rh_fail(&err, RH_ENOMEM, "no memory for the reason");
+    buf_fini(&content);
     if (rc == 0)
         rc = net_send(self->registration, NULL, 0, m, 0, &err);
     msg_unref(&m);

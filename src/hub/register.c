@@ -1,4 +1,5 @@
 /* register.c - engines and clients say hello; engines say goodbye */
+#include <stdio.h>
 #include <jansson.h>
 
 #include "hub/private.h"
@@ -111,14 +112,20 @@ hub_on_unregistration(struct hub *self, const struct request *req,
                       struct reply *rep, struct fault *fault)
 {
     const json_t *id = json_object_get(req->content, "id");
+    const char *exit = json_string_value(
+        json_object_get(json_object_get(req->content, "roundhouse"), "exit"));
+    char why[160];
     struct engine *e;
 
     (void)rep;
     if (!json_is_integer(id))
         return fault_key(fault, RH_EINVAL, "id");
     e = engine_by_id(self, json_integer_value(id));
+    if (exit) // as its lifeline would say, which may be slower
+        snprintf(why, sizeof(why), "it exited (%.128s)", exit);
     if (e)
-        engine_lose(self, e, "it was asked for", req->now, req->wall_us);
+        engine_lose(self, e, exit ? why : "it was asked for", req->now,
+                    req->wall_us);
     return 0;
 }
 

@@ -321,6 +321,28 @@ test_bad_unregistrations_are_only_logged(void **state)
 }
 
 static void
+test_a_goodbye_with_a_reason(void **state)
+{
+    struct world w;
+    struct msg *m;
+
+    (void)state;
+    world_open(&w);
+    add_engine(&w);
+    m = make(&w,
+             (struct parts){.from = &w.client,
+                            .ident = {"cid"},
+                            .type = "unregistration_request",
+                            .content = "{\"id\": 0, \"roundhouse\": "
+                                       "{\"exit\": \"a cancelled call\"}}"});
+    hub_on_request(w.hub, m, w.now, w.wall);
+    msg_unref(&m);
+    assert_int_equal(hub_n_engines(w.hub), 0);
+    assert_string_equal(w.why, "it exited (a cancelled call)");
+    world_close(&w);
+}
+
+static void
 test_offers(void **state)
 {
     struct world w;
@@ -631,6 +653,7 @@ main(void)
         cmocka_unit_test(test_every_way_to_go),
         cmocka_unit_test(test_unregistration_cancels_a_pending_one),
         cmocka_unit_test(test_bad_unregistrations_are_only_logged),
+        cmocka_unit_test(test_a_goodbye_with_a_reason),
         cmocka_unit_test(test_offers),
         cmocka_unit_test(test_engine_limit),
         cmocka_unit_test(test_stranded_requests_become_engine_errors),

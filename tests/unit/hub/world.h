@@ -36,6 +36,7 @@ struct world {
     int shutdowns, saves, refuse_submit;
     int unanswered; // the log says that a request got no answer
     char events[1024], saved[1024], last_log[512];
+    char why[256]; // of the last event
     const char *offer;
 };
 
@@ -94,6 +95,7 @@ port_engine(void *ctx, enum hub_engine_event event, int id, struct span uuid,
     const size_t n = strlen(w->events);
 
     assert_non_null(why);
+    (void)snprintf(w->why, sizeof(w->why), "%s", why);
     (void)snprintf(w->events + n, sizeof(w->events) - n, "%s %d %.*s; ",
                    name[event], id, (int)uuid.n, (const char *)uuid.p);
 }
