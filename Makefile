@@ -142,6 +142,8 @@ demo: $(STAMP)/installed ## examples/pi: digits of pi on four engines
 bench: $(STAMP)/installed $(foreach p,$(BENCH_PEERS),$(or $(BENCH_ENV_$(p)),$(p))/.installed) build/gcc/.built ## measure against multiprocessing and BENCH_PEERS
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) bench/run.py \
 	    $(foreach p,$(BENCH_PEERS),--peer $(p)=$(abspath $(BENCH_ENV_$(p)))/bin/python) $(BENCH_ARGS)
+	ninja -C build/gcc sched_core
+	build/gcc/tests/unit/sched_core | tee bench/results/scheduler.jsonl
 
 .PHONY: profile
 profile: $(STAMP)/installed ## processor time of every thread per task
