@@ -16,11 +16,19 @@ def run_one_task(controller, start_process, wait_until) -> str:
     )
     with ipp.Client(str(controller.client_file)) as rc:
         rc.wait_for_engines(1, timeout=PATIENCE)
-        task = rc.load_balanced_view().apply_async(
-            ipp.interactive(lambda: print("kept") or [1, 2])
-        )
-        assert task.get(PATIENCE) == [1, 2]
-        (msg_id,) = task.msg_ids
+
+        def run():
+            task = rc.load_balanced_view().apply_async(
+                ipp.interactive(lambda: print("kept") or [1, 2])
+            )
+            assert task.get(PATIENCE) == [1, 2]
+            if task.stdout:
+                return task.msg_ids[0]
+            # Printed before the controller listened to the new engine.
+            rc.purge_results(task)
+            return None
+
+        msg_id = wait_until(run)
         keys = ["completed", "stdout"]  # which take different ways
         wait_until(lambda: all(rc.db_query({"msg_id": msg_id}, keys)[0].values()))
     return msg_id
