@@ -192,8 +192,8 @@ take_command(struct inflow *self, struct span body,
     return rc;
 }
 
-/* The next frame at p; the number of bytes used, 0 if it is not all there
- * (*wants then says whether it is a large one that shall be begun).
+/* The next frame at p, of which '*used' bytes were taken: all, the beginning of
+ * a large one, or none and RH_EAGAIN because more has to come.
  */
 static int
 next_frame(struct inflow *self, const uint8_t *p, size_t n,

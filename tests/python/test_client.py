@@ -40,6 +40,7 @@ def test_wait_interactive(rc, capsys):
     ar = rc[:].apply_async(len, "")
     rc.wait_interactive()
     rc.wait_interactive(ar)
+    assert ar.ready() and ar.get() == [0, 0, 0]
 
 
 def test_wait_for_engines(rc, core):
